@@ -1,0 +1,233 @@
+"""Hand-computed ledgers: loading them, and comparing one with the outcome of a run.
+
+``load_all()`` reads ``ledgers/*.yaml``; ``compare(ledger, outcome)`` raises ``AssertionError`` naming the ledger, the bar, the column, what was
+expected and what was got. An outcome is anything with the attributes ``bars``, ``quantity``, ``fills``, ``counters``, ``metrics`` and (where a ledger
+lists trades) ``trades``; the slow reference and the kernel are compared by the same function.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+FOLDER = Path(__file__).parent / "ledgers"
+TOLERANCE = 1e-9
+
+FILL_NUMBERS = ("quantity", "base", "price", "commission", "spread", "slippage", "impact")
+FILL_MONEY = frozenset({"commission", "spread", "slippage", "impact"})
+BAR_COLUMNS = ("equity", "cash", "gross", "net", "turnover", "costs", "financing", "dividends", "positions")
+BAR_MONEY = frozenset({"equity", "cash", "costs", "financing", "dividends"})
+COUNTERS = ("orders", "replaced", "no_price", "expired", "no_cash", "cancelled", "halted", "bust", "stale_bars", "unfilled_at_end")
+METRICS = (
+    "total_return", "cagr", "volatility", "sharpe", "sortino", "max_drawdown", "calmar", "skew", "kurtosis", "turnover", "exposure", "costs",
+    "orders", "fills", "trades", "win_rate", "profit_factor", "avg_bars_held",
+)  # fmt: skip
+CASE_NAMES = frozenset({
+    "open", "close", "targets", "cash", "sizing", "commission_bps", "half_spread_bps", "slippage_bps", "max_wait", "ends", "bars_per_year",
+    "risk_free",
+})  # fmt: skip
+EXPECT_NAMES = frozenset({"fills", "equity", "cash", "quantity", "counters", "metrics", "bars", "trades"})
+FILL_NAMES = frozenset({"decision_bar", "bar", "asset", "reason", *FILL_NUMBERS})
+TRADE_NAMES = frozenset({"asset", "entry_bar", "exit_bar", "bars_held", "pnl"})
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """One ledger: ``case`` has the argument names of ``Case`` (floats are floats, NaN is NaN, ``ends`` maps an int to ``(int, float)``)."""
+
+    name: str
+    title: str
+    rule: str
+    working: str
+    case: dict[str, Any]
+    expect: dict[str, Any] = field(repr=False)
+
+    @property
+    def start_cash(self) -> float:
+        return self.case.get("cash", 1_000_000.0)
+
+    @property
+    def n_bars(self) -> int:
+        return len(self.case["open"])
+
+    @property
+    def n_assets(self) -> int:
+        return len(self.case["open"][0])
+
+
+def load(path: Path) -> Ledger:
+    """The ledger of one file; a misspelt name in it is an error, so that nothing is left uncompared by accident."""
+    raw = YAML(typ="safe", pure=True).load(path)
+    _names(path.stem, "ledger", raw, frozenset({"title", "rule", "case", "working", "expect"}))
+    _names(path.stem, "case", raw["case"], CASE_NAMES)
+    expect = raw["expect"]
+    _names(path.stem, "expect", expect, EXPECT_NAMES)
+    _names(path.stem, "expect.bars", expect.get("bars", {}), frozenset(BAR_COLUMNS))
+    _names(path.stem, "expect.counters", expect["counters"], frozenset(COUNTERS))
+    _names(path.stem, "expect.metrics", expect.get("metrics", {}), frozenset(METRICS))
+    for fill in expect["fills"]:
+        _names(path.stem, "fill", fill, FILL_NAMES)
+        assert set(fill) >= FILL_NAMES - {"impact"}, f"{path.stem}: fill {fill} lacks {FILL_NAMES - {'impact'} - set(fill)}"
+    for trade in expect.get("trades", []):
+        _names(path.stem, "trade", trade, TRADE_NAMES)
+        assert set(trade) == TRADE_NAMES, f"{path.stem}: trade {trade} lacks {TRADE_NAMES - set(trade)}"
+
+    case = dict(raw["case"])
+    for key in ("open", "close"):
+        case[key] = [[float(x) for x in row] for row in case[key]]
+    case["targets"] = [None if row is None else [float(x) for x in row] for row in case["targets"]]
+    for key in ("cash", "commission_bps", "half_spread_bps", "slippage_bps", "bars_per_year", "risk_free"):
+        if key in case:
+            case[key] = float(case[key])
+    if "ends" in case:
+        case["ends"] = {int(asset): (int(bar), float(payout)) for asset, (bar, payout) in case["ends"].items()}
+
+    ledger = Ledger(path.stem, raw["title"], raw["rule"], raw["working"], case, expect)
+    n, m = ledger.n_bars, ledger.n_assets
+    for key in ("open", "close", "targets"):
+        assert len(case[key]) == n and all(row is None or len(row) == m for row in case[key]), f"{path.stem}: case.{key} is not {n} x {m}"
+    for key in ("equity", "cash"):
+        assert len(expect[key]) == n, f"{path.stem}: expect.{key} has not {n} bars"
+    for key, values in expect.get("bars", {}).items():
+        assert len(values) == n, f"{path.stem}: expect.bars.{key} has not {n} bars"
+    assert len(expect["quantity"]) == n and all(len(row) == m for row in expect["quantity"]), f"{path.stem}: expect.quantity is not {n} x {m}"
+    return ledger
+
+
+def load_all() -> list[Ledger]:
+    """All ledgers, by file name."""
+    return [load(path) for path in sorted(FOLDER.glob("*.yaml"))]
+
+
+def close_enough(expected: float, got: float, unit: float = 1.0) -> bool:
+    """Equal to 1e-9, relative or in units of ``unit``; NaN equals NaN, and an infinity only itself."""
+    expected, got = float(expected), float(got)
+    if math.isnan(expected) or math.isnan(got):
+        return math.isnan(expected) and math.isnan(got)
+    if math.isinf(expected) or math.isinf(got):
+        return expected == got
+    return abs(expected - got) <= TOLERANCE * max(abs(expected), unit)
+
+
+def compare(ledger: Ledger, outcome: Any) -> None:
+    """Raise ``AssertionError`` at the first difference: fills, cash, quantity, equity, further bar columns, counters, trades, metrics."""
+    expect, unit = ledger.expect, ledger.start_cash
+
+    for i in range(max(len(expect["fills"]), len(outcome.fills))):
+        if i >= len(expect["fills"]):
+            _fail(ledger, outcome.fills[i].bar, f"fill {i}", "no further fill", outcome.fills[i])
+        want = expect["fills"][i]
+        if i >= len(outcome.fills):
+            _fail(ledger, want["bar"], f"fill {i}", want, "no further fill")
+        have = outcome.fills[i]
+        for column in ("bar", "decision_bar", "asset", "reason"):
+            if want[column] != getattr(have, column):
+                _fail(ledger, want["bar"], f"fill {i} {column}", want[column], getattr(have, column))
+        for column in FILL_NUMBERS:
+            if not close_enough(want.get(column, 0.0), getattr(have, column), unit if column in FILL_MONEY else 1.0):
+                _fail(ledger, want["bar"], f"fill {i} {column}", want.get(column, 0.0), getattr(have, column))
+
+    _series(ledger, "cash", expect["cash"], outcome.bars["cash"], unit)
+    if len(outcome.quantity) != ledger.n_bars:
+        _fail(ledger, "all", "quantity", f"{ledger.n_bars} bars", f"{len(outcome.quantity)} bars")
+    for t, (want_row, have_row) in enumerate(zip(expect["quantity"], outcome.quantity, strict=True)):
+        if len(have_row) != ledger.n_assets:
+            _fail(ledger, t, "quantity", f"{ledger.n_assets} assets", f"{len(have_row)} assets")
+        for a, (want_q, have_q) in enumerate(zip(want_row, have_row, strict=True)):
+            if not close_enough(want_q, have_q):
+                _fail(ledger, t, f"quantity of asset {a}", want_q, have_q)
+            if want_q == 0 and have_q != 0:
+                _fail(ledger, t, f"quantity of asset {a}", "exactly 0", have_q)
+    _series(ledger, "equity", expect["equity"], outcome.bars["equity"], unit)
+    for column, values in expect.get("bars", {}).items():
+        _series(ledger, column, values, outcome.bars[column], unit if column in BAR_MONEY else 1.0)
+    for column in ("financing", "dividends"):
+        if column not in expect.get("bars", {}):
+            _series(ledger, column, [0.0] * ledger.n_bars, outcome.bars[column], unit)
+
+    for name in sorted({*COUNTERS, *outcome.counters}):
+        if expect["counters"].get(name, 0) != outcome.counters.get(name, 0):
+            _fail(ledger, "all", f"counter {name}", expect["counters"].get(name, 0), outcome.counters.get(name, 0))
+
+    if "trades" in expect:
+        if len(expect["trades"]) != len(outcome.trades):
+            _fail(ledger, "all", "number of trades", len(expect["trades"]), len(outcome.trades))
+        for i, (want, have) in enumerate(zip(expect["trades"], outcome.trades, strict=True)):
+            for column in ("asset", "entry_bar", "exit_bar", "bars_held"):
+                if want[column] != getattr(have, column):
+                    _fail(ledger, want["exit_bar"], f"trade {i} {column}", want[column], getattr(have, column))
+            if not close_enough(want["pnl"], have.pnl, unit):
+                _fail(ledger, want["exit_bar"], f"trade {i} pnl", want["pnl"], have.pnl)
+
+    for name, value in expect.get("metrics", {}).items():
+        if name not in outcome.metrics:
+            _fail(ledger, "all", f"metric {name}", value, "not there")
+        if not close_enough(value, outcome.metrics[name], unit if name == "costs" else 1.0):
+            _fail(ledger, "all", f"metric {name}", value, outcome.metrics[name])
+
+
+def rebuild(ledger: Ledger) -> None:
+    """Check a ledger against itself: its fills rebuild cash and quantity of every bar, its prices their bases, its costs their columns.
+
+    No simulation: nothing here knows how an order comes to be or what an equity is.
+    """
+    expect, case = ledger.expect, ledger.case
+    half_spread, slip = case.get("half_spread_bps", 0.0) / 1e4, case.get("slippage_bps", 0.0) / 1e4
+    total = half_spread + slip
+    fraction = min(total, 0.5)
+    shrink = fraction / total if total > 0 else 0.0
+    fills = expect["fills"]
+    if [f["bar"] for f in fills] != sorted(f["bar"] for f in fills):
+        _fail(ledger, "all", "order of the fills", "by bar", [f["bar"] for f in fills])
+    cash, held = ledger.start_cash, [0.0] * ledger.n_assets
+    for t in range(ledger.n_bars):
+        costs = 0.0
+        for i, f in enumerate(fills):
+            if f["bar"] != t:
+                continue
+            q, base, price = f["quantity"], f["base"], f["price"]
+            if not f["decision_bar"] < t:
+                _fail(ledger, t, f"fill {i} decision_bar", f"< {t}", f["decision_bar"])
+            if f["reason"] == "delisting":
+                wants = {"price": base, "commission": 0.0, "spread": 0.0, "slippage": 0.0}
+            else:
+                wants = {
+                    "base": case["open"][t][f["asset"]],
+                    "price": base * (1 + math.copysign(fraction, q)),
+                    "commission": abs(q) * price * case.get("commission_bps", 0.0) / 1e4,
+                    "spread": half_spread * shrink * abs(q) * base,
+                    "slippage": slip * shrink * abs(q) * base,
+                }
+            for column, want in wants.items():
+                if not close_enough(want, f[column], ledger.start_cash if column in FILL_MONEY else 1.0):
+                    _fail(ledger, t, f"fill {i} {column} (rebuilt)", want, f[column])
+            costs += f["commission"] + f["spread"] + f["slippage"]
+            cash -= q * price + f["commission"]
+            held[f["asset"]] += q
+        if not close_enough(cash, expect["cash"][t], ledger.start_cash):
+            _fail(ledger, t, "cash (rebuilt)", cash, expect["cash"][t])
+        for a in range(ledger.n_assets):
+            if not close_enough(held[a], expect["quantity"][t][a]):
+                _fail(ledger, t, f"quantity of asset {a} (rebuilt)", held[a], expect["quantity"][t][a])
+        if "costs" in expect.get("bars", {}) and not close_enough(costs, expect["bars"]["costs"][t], ledger.start_cash):
+            _fail(ledger, t, "costs (rebuilt)", costs, expect["bars"]["costs"][t])
+
+
+def _series(ledger: Ledger, column: str, want: list[float], have: Any, unit: float) -> None:
+    if len(have) != ledger.n_bars:
+        _fail(ledger, "all", column, f"{ledger.n_bars} bars", f"{len(have)} bars")
+    for t, (want_x, have_x) in enumerate(zip(want, have, strict=True)):
+        if not close_enough(want_x, have_x, unit):
+            _fail(ledger, t, column, want_x, have_x)
+
+
+def _names(name: str, where: str, got: Mapping[str, Any], allowed: frozenset[str]) -> None:
+    unknown = set(got) - allowed
+    assert not unknown, f"{name}: unknown names in {where}: {sorted(unknown)}"
+
+
+def _fail(ledger: Ledger, bar: Any, column: str, expected: Any, got: Any) -> None:
+    raise AssertionError(f"ledger {ledger.name}, bar {bar}, {column}: expected {expected!r}, got {got!r}")

@@ -1,0 +1,43 @@
+"""The slow reference against the ledgers computed by hand."""
+
+import pytest
+
+from tests.oracle.ledger import METRICS, Ledger, compare, load_all, rebuild
+
+LEDGERS = load_all()
+each = pytest.mark.parametrize("ledger", LEDGERS, ids=[ledger.name for ledger in LEDGERS])
+
+
+@each
+def test_ledger_rebuilds_itself(ledger: Ledger) -> None:
+    rebuild(ledger)
+
+
+@each
+def test_oracle_agrees_with_hand(ledger: Ledger) -> None:
+    from tests.oracle.book import Case, run
+
+    compare(ledger, run(Case(**ledger.case)))
+
+
+def test_there_are_enough() -> None:
+    with_metrics = [ledger for ledger in LEDGERS if ledger.expect.get("metrics")]
+    assert len(LEDGERS) >= 20
+    assert len(with_metrics) >= 6
+    assert any(set(METRICS) <= set(ledger.expect["metrics"]) for ledger in with_metrics)
+
+
+@each
+def test_a_wrong_number_is_noticed(ledger: Ledger) -> None:
+    """Negative control: a last equity off by 1e-6 of the starting cash, or one counter off by one, fails the comparison."""
+    from tests.oracle.book import Case, run
+
+    outcome = run(Case(**ledger.case))
+    equity = list(outcome.bars["equity"])
+    outcome.bars["equity"] = [*equity[:-1], equity[-1] + 1e-6 * ledger.start_cash]
+    with pytest.raises(AssertionError, match=f"{ledger.name}, bar {ledger.n_bars - 1}, equity"):
+        compare(ledger, outcome)
+    outcome.bars["equity"] = equity
+    outcome.counters["expired"] = outcome.counters.get("expired", 0) + 1
+    with pytest.raises(AssertionError, match="counter expired"):
+        compare(ledger, outcome)
