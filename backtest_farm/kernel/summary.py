@@ -78,6 +78,8 @@ def summarise(book, starting_cash, n_bars, bars_per_year, risk_free, out):
         end = book.equity[k]
         begin = starting_cash[k]
         cagr = math.pow(end / begin, bars_per_year / n_bars) - 1.0 if end > 0.0 else -1.0
+        if cagr == np.inf:  # a huge gain over a few bars has no yearly rate that a float can hold
+            cagr = np.nan
         deviation = math.sqrt(sums[S_M2] / (n_bars - 1)) if n_bars > 1 else np.nan
         spread = math.sqrt(sums[S_M2] / n_bars)
         excess = sums[S_MEAN] - risk_free / bars_per_year

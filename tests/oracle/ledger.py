@@ -1,8 +1,9 @@
 """Hand-computed ledgers: loading them, and comparing one with the outcome of a run.
 
-``load_all()`` reads ``ledgers/*.yaml``; ``compare(ledger, outcome)`` raises ``AssertionError`` naming the ledger, the bar, the column, what was
-expected and what was got. An outcome is anything with the attributes ``bars``, ``quantity``, ``fills``, ``counters``, ``metrics`` and (where a ledger
-lists trades) ``trades``; the slow reference and the kernel are compared by the same function.
+``load_all()`` reads ``ledgers/*.yaml``; ``compare(ledger, outcome)`` raises ``AssertionError`` naming the
+ledger, the bar, the column, what was expected and what was got. An outcome is anything with the attributes
+``bars``, ``quantity``, ``fills``, ``counters``, ``metrics`` and (where a ledger lists trades) ``trades``; the
+slow reference and the kernel are compared by the same function.
 """
 
 import math
@@ -20,15 +21,54 @@ FILL_NUMBERS = ("quantity", "base", "price", "commission", "spread", "slippage",
 FILL_MONEY = frozenset({"commission", "spread", "slippage", "impact"})
 BAR_COLUMNS = ("equity", "cash", "gross", "net", "turnover", "costs", "financing", "dividends", "positions")
 BAR_MONEY = frozenset({"equity", "cash", "costs", "financing", "dividends"})
-COUNTERS = ("orders", "replaced", "no_price", "expired", "no_cash", "cancelled", "halted", "bust", "stale_bars", "unfilled_at_end")
+COUNTERS = (
+    "orders",
+    "replaced",
+    "no_price",
+    "expired",
+    "no_cash",
+    "cancelled",
+    "halted",
+    "bust",
+    "stale_bars",
+    "unfilled_at_end",
+)
 METRICS = (
-    "total_return", "cagr", "volatility", "sharpe", "sortino", "max_drawdown", "calmar", "skew", "kurtosis", "turnover", "exposure", "costs",
-    "orders", "fills", "trades", "win_rate", "profit_factor", "avg_bars_held",
-)  # fmt: skip
-CASE_NAMES = frozenset({
-    "open", "close", "targets", "cash", "sizing", "commission_bps", "half_spread_bps", "slippage_bps", "max_wait", "ends", "bars_per_year",
-    "risk_free",
-})  # fmt: skip
+    "total_return",
+    "cagr",
+    "volatility",
+    "sharpe",
+    "sortino",
+    "max_drawdown",
+    "calmar",
+    "skew",
+    "kurtosis",
+    "turnover",
+    "exposure",
+    "costs",
+    "orders",
+    "fills",
+    "trades",
+    "win_rate",
+    "profit_factor",
+    "avg_bars_held",
+)
+CASE_NAMES = frozenset(
+    {
+        "open",
+        "close",
+        "targets",
+        "cash",
+        "sizing",
+        "commission_bps",
+        "half_spread_bps",
+        "slippage_bps",
+        "max_wait",
+        "ends",
+        "bars_per_year",
+        "risk_free",
+    }
+)
 EXPECT_NAMES = frozenset({"fills", "equity", "cash", "quantity", "counters", "metrics", "bars", "trades"})
 FILL_NAMES = frozenset({"decision_bar", "bar", "asset", "reason", *FILL_NUMBERS})
 TRADE_NAMES = frozenset({"asset", "entry_bar", "exit_bar", "bars_held", "pnl"})
@@ -36,7 +76,11 @@ TRADE_NAMES = frozenset({"asset", "entry_bar", "exit_bar", "bars_held", "pnl"})
 
 @dataclass(frozen=True)
 class Ledger:
-    """One ledger: ``case`` has the argument names of ``Case`` (floats are floats, NaN is NaN, ``ends`` maps an int to ``(int, float)``)."""
+    """One ledger.
+
+    ``case`` has the argument names of ``Case``: floats are floats, NaN is NaN, ``ends`` maps an int to
+    ``(int, float)``.
+    """
 
     name: str
     title: str
@@ -59,7 +103,7 @@ class Ledger:
 
 
 def load(path: Path) -> Ledger:
-    """The ledger of one file; a misspelt name in it is an error, so that nothing is left uncompared by accident."""
+    """The ledger of one file; a misspelt name is an error, so that nothing is left out by accident."""
     raw = YAML(typ="safe", pure=True).load(path)
     _names(path.stem, "ledger", raw, frozenset({"title", "rule", "case", "working", "expect"}))
     _names(path.stem, "case", raw["case"], CASE_NAMES)
@@ -70,7 +114,9 @@ def load(path: Path) -> Ledger:
     _names(path.stem, "expect.metrics", expect.get("metrics", {}), frozenset(METRICS))
     for fill in expect["fills"]:
         _names(path.stem, "fill", fill, FILL_NAMES)
-        assert set(fill) >= FILL_NAMES - {"impact"}, f"{path.stem}: fill {fill} lacks {FILL_NAMES - {'impact'} - set(fill)}"
+        assert set(fill) >= FILL_NAMES - {"impact"}, (
+            f"{path.stem}: fill {fill} lacks {FILL_NAMES - {'impact'} - set(fill)}"
+        )
     for trade in expect.get("trades", []):
         _names(path.stem, "trade", trade, TRADE_NAMES)
         assert set(trade) == TRADE_NAMES, f"{path.stem}: trade {trade} lacks {TRADE_NAMES - set(trade)}"
@@ -83,17 +129,23 @@ def load(path: Path) -> Ledger:
         if key in case:
             case[key] = float(case[key])
     if "ends" in case:
-        case["ends"] = {int(asset): (int(bar), float(payout)) for asset, (bar, payout) in case["ends"].items()}
+        case["ends"] = {
+            int(asset): (int(bar), float(payout)) for asset, (bar, payout) in case["ends"].items()
+        }
 
     ledger = Ledger(path.stem, raw["title"], raw["rule"], raw["working"], case, expect)
     n, m = ledger.n_bars, ledger.n_assets
     for key in ("open", "close", "targets"):
-        assert len(case[key]) == n and all(row is None or len(row) == m for row in case[key]), f"{path.stem}: case.{key} is not {n} x {m}"
+        assert len(case[key]) == n and all(row is None or len(row) == m for row in case[key]), (
+            f"{path.stem}: case.{key} is not {n} x {m}"
+        )
     for key in ("equity", "cash"):
         assert len(expect[key]) == n, f"{path.stem}: expect.{key} has not {n} bars"
     for key, values in expect.get("bars", {}).items():
         assert len(values) == n, f"{path.stem}: expect.bars.{key} has not {n} bars"
-    assert len(expect["quantity"]) == n and all(len(row) == m for row in expect["quantity"]), f"{path.stem}: expect.quantity is not {n} x {m}"
+    assert len(expect["quantity"]) == n and all(len(row) == m for row in expect["quantity"]), (
+        f"{path.stem}: expect.quantity is not {n} x {m}"
+    )
     return ledger
 
 
@@ -113,7 +165,10 @@ def close_enough(expected: float, got: float, unit: float = 1.0) -> bool:
 
 
 def compare(ledger: Ledger, outcome: Any) -> None:
-    """Raise ``AssertionError`` at the first difference: fills, cash, quantity, equity, further bar columns, counters, trades, metrics."""
+    """Raise ``AssertionError`` at the first difference.
+
+    In this order: fills, cash, quantity, equity, further bar columns, counters, trades, metrics.
+    """
     expect, unit = ledger.expect, ledger.start_cash
 
     for i in range(max(len(expect["fills"]), len(outcome.fills))):
@@ -127,7 +182,9 @@ def compare(ledger: Ledger, outcome: Any) -> None:
             if want[column] != getattr(have, column):
                 _fail(ledger, want["bar"], f"fill {i} {column}", want[column], getattr(have, column))
         for column in FILL_NUMBERS:
-            if not close_enough(want.get(column, 0.0), getattr(have, column), unit if column in FILL_MONEY else 1.0):
+            if not close_enough(
+                want.get(column, 0.0), getattr(have, column), unit if column in FILL_MONEY else 1.0
+            ):
                 _fail(ledger, want["bar"], f"fill {i} {column}", want.get(column, 0.0), getattr(have, column))
 
     _series(ledger, "cash", expect["cash"], outcome.bars["cash"], unit)
@@ -150,7 +207,13 @@ def compare(ledger: Ledger, outcome: Any) -> None:
 
     for name in sorted({*COUNTERS, *outcome.counters}):
         if expect["counters"].get(name, 0) != outcome.counters.get(name, 0):
-            _fail(ledger, "all", f"counter {name}", expect["counters"].get(name, 0), outcome.counters.get(name, 0))
+            _fail(
+                ledger,
+                "all",
+                f"counter {name}",
+                expect["counters"].get(name, 0),
+                outcome.counters.get(name, 0),
+            )
 
     if "trades" in expect:
         if len(expect["trades"]) != len(outcome.trades):
@@ -158,7 +221,9 @@ def compare(ledger: Ledger, outcome: Any) -> None:
         for i, (want, have) in enumerate(zip(expect["trades"], outcome.trades, strict=True)):
             for column in ("asset", "entry_bar", "exit_bar", "bars_held"):
                 if want[column] != getattr(have, column):
-                    _fail(ledger, want["exit_bar"], f"trade {i} {column}", want[column], getattr(have, column))
+                    _fail(
+                        ledger, want["exit_bar"], f"trade {i} {column}", want[column], getattr(have, column)
+                    )
             if not close_enough(want["pnl"], have.pnl, unit):
                 _fail(ledger, want["exit_bar"], f"trade {i} pnl", want["pnl"], have.pnl)
 
@@ -170,9 +235,10 @@ def compare(ledger: Ledger, outcome: Any) -> None:
 
 
 def rebuild(ledger: Ledger) -> None:
-    """Check a ledger against itself: its fills rebuild cash and quantity of every bar, its prices their bases, its costs their columns.
+    """Check a ledger against itself.
 
-    No simulation: nothing here knows how an order comes to be or what an equity is.
+    Its fills rebuild cash and quantity of every bar, their bases the prices, their prices the costs. No
+    simulation: nothing here knows how an order comes to be or what an equity is.
     """
     expect, case = ledger.expect, ledger.case
     half_spread, slip = case.get("half_spread_bps", 0.0) / 1e4, case.get("slippage_bps", 0.0) / 1e4
@@ -212,7 +278,9 @@ def rebuild(ledger: Ledger) -> None:
         for a in range(ledger.n_assets):
             if not close_enough(held[a], expect["quantity"][t][a]):
                 _fail(ledger, t, f"quantity of asset {a} (rebuilt)", held[a], expect["quantity"][t][a])
-        if "costs" in expect.get("bars", {}) and not close_enough(costs, expect["bars"]["costs"][t], ledger.start_cash):
+        if "costs" in expect.get("bars", {}) and not close_enough(
+            costs, expect["bars"]["costs"][t], ledger.start_cash
+        ):
             _fail(ledger, t, "costs (rebuilt)", costs, expect["bars"]["costs"][t])
 
 

@@ -29,7 +29,7 @@ def test_there_are_enough() -> None:
 
 @each
 def test_a_wrong_number_is_noticed(ledger: Ledger) -> None:
-    """Negative control: a last equity off by 1e-6 of the starting cash, or one counter off by one, fails the comparison."""
+    """Negative control: an equity off by 1e-6 of the starting cash, or a counter off by one, must fail."""
     from tests.oracle.book import Case, run
 
     outcome = run(Case(**ledger.case))

@@ -1,0 +1,85 @@
+"""From specs and a panel to a finished tile: the windows, terms and targets of trials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from backtest_farm.engine.tile import Market, market, terms
+from backtest_farm.errors import InputError
+from backtest_farm.factors.ranks import Window
+from backtest_farm.identity import digest
+from backtest_farm.kernel.state import SIZE_AT_DECISION, SIZE_AT_FILL, Terms
+from backtest_farm.panel import Panel
+from backtest_farm.spec import Costs, Execution
+from backtest_farm.spec import Window as WindowSpec
+from backtest_farm.strategy import TopN
+
+PRICE_FIELDS = ("open", "close")
+"""What every backtest reads to fill and to mark."""
+
+SIZINGS = {"decision": SIZE_AT_DECISION, "fill": SIZE_AT_FILL}
+
+
+def window_of(panel: Panel, window: WindowSpec) -> Window:
+    """Return the bars of the panel that a window means: both its ends are included.
+
+    Raises
+    ------
+    InputError
+        If no bar of the panel lies in the window.
+    """
+    start = 0 if window.start is None else panel.bar_of(window.start, "left")
+    stop = panel.shape[0] if window.end is None else panel.bar_of(window.end, "right")
+    if start >= stop:
+        raise InputError(
+            f"no bar of the panel lies in the window {window.start or ''} .. {window.end or ''}",
+            hint=f"the panel's bars are {panel.timestamps[0]} .. {panel.timestamps[-1]}",
+        )
+    return Window(start, stop)
+
+
+def market_of(panel: Panel, window: Window) -> Market:
+    """Return prices and ends of life of a window, mapped and not copied."""
+    rows = slice(window.start, window.stop)
+    return market(
+        panel["open"][rows],
+        panel["close"][rows],
+        panel.ends.bar - window.start,
+        panel.ends.payout,
+        panel.bars_per_year,
+    )
+
+
+def data_digest(panel: Panel, fields: Sequence[str], window: Window) -> str:
+    """Return the hash of everything that trials which read `fields` take from a panel."""
+    content = panel.digest({*PRICE_FIELDS, *fields}, window.start, window.stop)
+    return digest({"content": content, "bars_per_year": panel.bars_per_year})
+
+
+def weights_per_name(weight: Sequence[Any], n: Sequence[int]) -> list[float]:
+    """Return each trial's weight per name: a number as it is, ``equal`` as 1/n."""
+    return [1.0 / names if each == "equal" else float(each) for each, names in zip(weight, n, strict=True)]
+
+
+def single_terms(strategy: TopN | None, costs: Costs, execution: Execution) -> Terms:
+    """Return the terms of one trial; without a strategy those of listed weights."""
+    ranked: dict[str, Any] = {}
+    if strategy is not None:
+        ranked = {
+            "n": strategy.n,
+            "weight": weights_per_name([strategy.weight], [strategy.n]),
+            "rebalance": strategy.rebalance,
+        }
+    return terms(
+        1,
+        **ranked,
+        sizing=SIZINGS[execution.sizing],
+        max_wait=execution.max_wait,
+        commission_bps=costs.commission_bps,
+        half_spread_bps=costs.half_spread_bps,
+        slippage_bps=costs.slippage_bps,
+        cash=execution.cash,
+    )
