@@ -63,10 +63,11 @@ class Result:
 
     @cached_property
     def equity(self) -> pl.DataFrame:
-        """One row a bar: timestamp, equity, cash, gross, net, turnover, costs, financing, dividends, positions.
+        """One row a bar: timestamp, equity, cash, gross, net, turnover, costs, financing, dividends,
+        positions.
 
-        Money is in the currency of the prices; gross, net and turnover are fractions of equity, NaN where that
-        is not positive.
+        Money is in the currency of the prices; gross, net and turnover are fractions of equity, NaN where
+        that is not positive.
         """
         import polars as pl
 
@@ -79,8 +80,8 @@ class Result:
     def fills(self) -> pl.DataFrame:
         """The ledger, in the order made: one row a fill.
 
-        Columns: decision_bar, bar, timestamp (of the fill), symbol, quantity (buy > 0), base, price (per unit),
-        commission, spread, slippage, impact (money), reason.
+        Columns: decision_bar, bar, timestamp (of the fill), symbol, quantity (buy > 0), base, price (per
+        unit), commission, spread, slippage, impact (money), reason.
         """
         import polars as pl
 
@@ -100,8 +101,8 @@ class Result:
     def rebuilt_cash(self) -> np.ndarray:
         """Return cash at the end of every bar as the ledger of fills alone gives it, shape (n_bars,).
 
-        Cash moves by exactly ``quantity * price + commission`` of each fill, so this equals the curve's cash up
-        to rounding; a difference means that the ledger or the curve is wrong.
+        Cash moves by exactly ``quantity * price + commission`` of each fill, so this equals the curve's
+        cash up to rounding; a difference means that the ledger or the curve is wrong.
         """
         used = int(self._record.used[0])
         quantity, _, price, commission = self._record.values[:used, :4].T
@@ -123,8 +124,13 @@ class Result:
         bad = np.flatnonzero(off > 1e-9 * np.maximum.accumulate(np.maximum(equity, self.cash)))
         if len(bad):
             t = int(bad[0])
-            raise InputError(f"the fills do not rebuild the cash of bar {t} ({self._timestamps[t]}): off by {off[t]:g}")
+            raise InputError(
+                f"the fills do not rebuild the cash of bar {t} ({self._timestamps[t]}): off by {off[t]:g}"
+            )
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name} {self.metrics[name]:.4g}" for name in ("total_return", "sharpe", "max_drawdown"))
-        return f"Result({len(self._timestamps):,} bars, {self.counters['fills']:,} fills, {shown}, digest {self.digest[:12]})"
+        shown = ", ".join(
+            f"{name} {self.metrics[name]:.4g}" for name in ("total_return", "sharpe", "max_drawdown")
+        )
+        size = f"{len(self._timestamps):,} bars, {self.counters['fills']:,} fills"
+        return f"Result({size}, {shown}, digest {self.digest[:12]})"

@@ -70,7 +70,9 @@ class TileResult:
     record: Record
 
 
-def market(open_: np.ndarray, close: np.ndarray, end_bar: np.ndarray, payout: np.ndarray, bars_per_year: float) -> Market:
+def market(
+    open_: np.ndarray, close: np.ndarray, end_bar: np.ndarray, payout: np.ndarray, bars_per_year: float
+) -> Market:
     """Return the market of one window held in one slab.
 
     Parameters
@@ -84,7 +86,11 @@ def market(open_: np.ndarray, close: np.ndarray, end_bar: np.ndarray, payout: np
     bars_per_year : float
     """
     slab = Slab(frozen(open_), frozen(close), 0)
-    return Market((slab,), state.new_lives(np.asarray(end_bar, np.int64), np.asarray(payout, float)), float(bars_per_year))
+    return Market(
+        (slab,),
+        state.new_lives(np.asarray(end_bar, np.int64), np.asarray(payout, float)),
+        float(bars_per_year),
+    )
 
 
 def terms(
@@ -107,7 +113,8 @@ def terms(
 
     half_spread = column(half_spread_bps, np.float64) / 1e4
     slippage = column(slippage_bps, np.float64) / 1e4
-    # Beyond the limit both parts shrink alike, so that the ledger's columns still sum to the price's distance.
+    # Beyond the limit both parts shrink alike, so that the ledger's columns still sum to the price's
+    # distance.
     total = half_spread + slippage
     over = total > MAX_PRICE_FRACTION
     shrink = np.where(over, MAX_PRICE_FRACTION / np.where(over, total, 1.0), 1.0)
@@ -137,7 +144,11 @@ def ranked_targets(ids: np.ndarray, counts: np.ndarray) -> Targets:
     n_bars, depth = ids.shape
     starts = np.arange(n_bars + 1, dtype=np.int64) * depth
     return Targets(
-        frozen(starts, np.int64), frozen(counts, np.int64), frozen(ids.reshape(-1), np.int32), frozen(np.zeros(0)), 0
+        frozen(starts, np.int64),
+        frozen(counts, np.int64),
+        frozen(ids.reshape(-1), np.int32),
+        frozen(np.zeros(0)),
+        0,
     )
 
 
@@ -158,11 +169,19 @@ def listed_targets(weights: np.ndarray) -> Targets:
     starts = np.concatenate([[0], np.cumsum(lengths)])
     rows, ids = np.nonzero(keep)
     values = np.nan_to_num(weights[rows, ids], nan=0.0)
-    return Targets(frozen(starts, np.int64), frozen(lengths, np.int64), frozen(ids, np.int32), frozen(values), 1)
+    return Targets(
+        frozen(starts, np.int64), frozen(lengths, np.int64), frozen(ids, np.int32), frozen(values), 1
+    )
 
 
 def run_tile(
-    window: Market, trials: Terms, targets: Targets, *, record_bars: bool = False, fill_rows: int = 0, risk_free: float = 0.0
+    window: Market,
+    trials: Terms,
+    targets: Targets,
+    *,
+    record_bars: bool = False,
+    fill_rows: int = 0,
+    risk_free: float = 0.0,
 ) -> TileResult:
     """Advance a tile over its whole window.
 
@@ -194,7 +213,9 @@ def run_tile(
         stop = slab.first + slab.close.shape[0]
         while book.clock[0] < stop:
             until = min(stop, int(book.clock[0]) + bars_per_call)
-            code = advance(book, slab, trials, window.lives, targets, record, leg, wanted, owner, until, n_bars)
+            code = advance(
+                book, slab, trials, window.lives, targets, record, leg, wanted, owner, until, n_bars
+            )
             if code == DONE:
                 continue
             if code == NEED_SLOTS:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from backtest_farm.engine.tile import Market, market, terms
 from backtest_farm.errors import InputError
 from backtest_farm.factors.ranks import Window
 from backtest_farm.identity import digest
 from backtest_farm.kernel.state import SIZE_AT_DECISION, SIZE_AT_FILL, Terms
 from backtest_farm.panel import Panel
-from backtest_farm.spec import Costs, Execution
+from backtest_farm.spec import Costs, Execution, Limits
 from backtest_farm.spec import Window as WindowSpec
 from backtest_farm.strategy import TopN
 
@@ -64,7 +62,7 @@ def weights_per_name(weight: Sequence[Any], n: Sequence[int]) -> list[float]:
     return [1.0 / names if each == "equal" else float(each) for each, names in zip(weight, n, strict=True)]
 
 
-def single_terms(strategy: TopN | None, costs: Costs, execution: Execution) -> Terms:
+def single_terms(strategy: TopN | None, costs: Costs, execution: Execution, limits: Limits) -> Terms:
     """Return the terms of one trial; without a strategy those of listed weights."""
     ranked: dict[str, Any] = {}
     if strategy is not None:
@@ -77,7 +75,7 @@ def single_terms(strategy: TopN | None, costs: Costs, execution: Execution) -> T
         1,
         **ranked,
         sizing=SIZINGS[execution.sizing],
-        max_wait=execution.max_wait,
+        max_wait=limits.max_wait,
         commission_bps=costs.commission_bps,
         half_spread_bps=costs.half_spread_bps,
         slippage_bps=costs.slippage_bps,

@@ -67,7 +67,9 @@ def _long(panel: Panel, weights: Any) -> Any:
     import polars as pl
 
     if type(weights).__module__.startswith("pandas"):
-        weights = pl.from_pandas(weights, include_index=not {"timestamp", "date"} & {str(c).lower() for c in weights.columns})
+        weights = pl.from_pandas(
+            weights, include_index=not {"timestamp", "date"} & {str(c).lower() for c in weights.columns}
+        )
     elif type(weights).__module__.startswith("pyarrow"):
         weights = pl.from_arrow(weights)
     if not isinstance(weights, pl.DataFrame):
@@ -86,4 +88,6 @@ def _long(panel: Panel, weights: Any) -> Any:
             faults=[f"column {name!r} is no symbol of the panel" for name in unknown[:_FAULTS_SHOWN]],
             hint="give columns timestamp, symbol, weight; or timestamp and one column a symbol",
         )
-    return weights.rename({moment: "timestamp"}).unpivot(index="timestamp", variable_name="symbol", value_name="weight")
+    return weights.rename({moment: "timestamp"}).unpivot(
+        index="timestamp", variable_name="symbol", value_name="weight"
+    )

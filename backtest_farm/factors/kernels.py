@@ -33,9 +33,9 @@ def momentum(close, lookback, skip, out):
 def rank_rows(values, last_bar, first, depth, ids, counts):
     """Write each bar's best assets in order, largest value first.
 
-    Ties go to the lower asset id; NaN and infinities are never ranked, nor is an asset after the end of its life. One look at each value
-    against the worst that is still in, then insertion: for a few dozen places out of hundreds this is a
-    fraction of a full sort.
+    Ties go to the lower asset id; NaN and infinities are never ranked, nor is an asset after the end of its
+    life. One look at each value against the worst that is still in, then insertion: for a few dozen places
+    out of hundreds this is a fraction of a full sort.
 
     Parameters
     ----------

@@ -76,7 +76,7 @@ _SHIFT_1 = np.uint64(29)
 
 
 @jit
-def _room(book, terms, lives, targets, record, t):
+def _room(book, terms, targets, record, t):
     """Say whether bar `t` can run in the slots and rows that there are."""
     capacity = book.asset.shape[1]
     length = targets.row_length[t]
@@ -86,7 +86,7 @@ def _room(book, terms, lives, targets, record, t):
         total += used
         if length > 0 and t >= book.next_decision[k]:
             wanted = length if targets.listed else min(length, terms.n[k])
-            if used + wanted > capacity:
+            if min(used + wanted, book.mark.shape[0]) > capacity:
                 return NEED_SLOTS
     # Three rows at most for a slot in a bar: two legs of a reversal, or a delisting.
     if record.keys.shape[0] > 0 and record.used[0] + 3 * total > record.keys.shape[0]:
@@ -262,7 +262,8 @@ def _fill(book, slab, terms, record, leg, t):
                 if scale < 1.0:
                     book.counters[N_NO_CASH, k] += 1
                     quantity *= scale
-                    # Rounding leaves a fully invested book cash of 1e-16 of its equity: no order of that size.
+                    # Rounding leaves a fully invested book cash of 1e-16 of its equity: no order of that
+                    # size.
                     if quantity * base < DUST * equity:
                         quantity = 0.0
                     after = held + quantity
@@ -546,7 +547,9 @@ def _account(book, terms, record, t, n_bars):
         term = delta * step * t
         m2 = sums[S_M2, k]
         m3 = sums[S_M3, k]
-        sums[S_M4, k] += term * square * (count * count - 3.0 * count + 3.0) + 6.0 * square * m2 - 4.0 * step * m3
+        sums[S_M4, k] += (
+            term * square * (count * count - 3.0 * count + 3.0) + 6.0 * square * m2 - 4.0 * step * m3
+        )
         sums[S_M3, k] = m3 + term * step * (count - 2.0) - 3.0 * step * m2
         sums[S_M2, k] = m2 + term
         sums[S_MEAN, k] += step
@@ -609,7 +612,7 @@ def advance(book, slab, terms, lives, targets, record, leg, wanted, owner, until
         DONE, NEED_SLOTS or NEED_ROWS; in the latter two the bar ``book.clock[0]`` has not begun.
     """
     for t in range(book.clock[0], until):
-        room = _room(book, terms, lives, targets, record, t)
+        room = _room(book, terms, targets, record, t)
         if room != DONE:
             book.clock[0] = t
             return room

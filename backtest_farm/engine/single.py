@@ -15,7 +15,7 @@ from backtest_farm.errors import InputError
 from backtest_farm.factors.ranks import Window, factor_values, rank
 from backtest_farm.kernel.state import Targets, Terms
 from backtest_farm.panel import Panel
-from backtest_farm.spec import Costs, Execution, has_axes
+from backtest_farm.spec import Costs, Execution, Fill, Limits, Sizing, has_axes
 from backtest_farm.spec import Window as WindowSpec
 from backtest_farm.strategy import TopN
 
@@ -30,10 +30,10 @@ def run(
     start: Any = None,
     end: Any = None,
     cash: float = 1_000_000.0,
-    fill: str = "next_open",
-    sizing: str = "decision",
+    fill: Fill = "next_open",
+    sizing: Sizing = "decision",
     costs: Costs | None = None,
-    max_wait: int = 5,
+    limits: Limits | None = None,
     profile: str = "default",
 ) -> Result:
     """Run one backtest.
@@ -42,13 +42,13 @@ def run(
     ----------
     panel : Panel
     strategy_or_weights : TopN, frame or ndarray
-        A strategy without axes; or target weights: a long frame (timestamp, symbol, weight) with one target set
-        per listed timestamp, where assets that are not listed are closed; or a wide frame (timestamp and one
-        column a symbol) or an (n_bars, n_assets) array over the panel's bars (or the window's), where a row
-        without any finite weight is no decision and NaN in a decision row closes.
+        A strategy without axes; or target weights: a long frame (timestamp, symbol, weight) with one target
+        set per listed timestamp, where assets that are not listed are closed; or a wide frame (timestamp
+        and one column a symbol) or an (n_bars, n_assets) array over the panel's bars (or the window's),
+        where a row without any finite weight is no decision and NaN in a decision row closes.
     start, end : date, datetime or str, optional
-        The window, both ends included; the panel's first and last bar when not given. Bars before `start` only
-        warm factors.
+        The window, both ends included; the panel's first and last bar when not given. Bars before `start`
+        only warm factors.
     cash : float, default 1,000,000
         Starting cash.
     fill : {"next_open"}
@@ -56,8 +56,8 @@ def run(
     sizing : {"decision", "fill"}
         Whether quantities follow from equity and marks at the decision or from equity and prices at the fill.
     costs : Costs, default 10 bps commission
-    max_wait : int, default 5
-        Bars on which an order is tried while its price is missing.
+    limits : Limits, optional
+        What bounds orders.
     profile : {"default"}
 
     Returns
@@ -73,8 +73,14 @@ def run(
     if profile != "default":
         raise InputError(f"profile {profile!r} is not known: (valid: default)")
     costs = Costs(commission_bps=10.0) if costs is None else costs
-    execution = Execution(fill=fill, sizing=sizing, cash=cash, max_wait=max_wait)
-    axes = [path for spec in (strategy_or_weights, costs, execution) if hasattr(spec, "model_fields") for path in has_axes(spec)]
+    execution = Execution(fill=fill, sizing=sizing, cash=cash)
+    limits = Limits() if limits is None else limits
+    axes = [
+        path
+        for spec in (strategy_or_weights, costs, execution, limits)
+        if hasattr(spec, "model_fields")
+        for path in has_axes(spec)
+    ]
     if axes:
         raise InputError(
             f"run() takes one value for each parameter, but {', '.join(axes)} is an axis",
@@ -91,7 +97,7 @@ def run(
     return run_one(
         panel,
         window,
-        single_terms(strategy, costs, execution),
+        single_terms(strategy, costs, execution, limits),
         targets,
         timings={"signal": prepared - began},
         market=market_of(panel, window),

@@ -1,0 +1,64 @@
+"""backtest_farm: exact, fast portfolio backtests, one at a time or by the million.
+
+Names are loaded when they are first used, so that importing the package costs nothing: neither Ray nor
+compiled code is touched by ``import backtest_farm``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from backtest_farm import factors as factor
+    from backtest_farm.engine import Result, run
+    from backtest_farm.errors import FarmError
+    from backtest_farm.panel import Panel, synthetic_panel
+    from backtest_farm.spec import Costs, Limits, axis
+    from backtest_farm.strategy import TopN
+    from backtest_farm.study import Study, Sweep
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Costs": "backtest_farm.spec",
+    "FarmError": "backtest_farm.errors",
+    "Limits": "backtest_farm.spec",
+    "Panel": "backtest_farm.panel",
+    "Result": "backtest_farm.engine",
+    "Study": "backtest_farm.study",
+    "Sweep": "backtest_farm.study",
+    "TopN": "backtest_farm.strategy",
+    "axis": "backtest_farm.spec",
+    "factor": "backtest_farm.factors",
+    "run": "backtest_farm.engine",
+    "synthetic_panel": "backtest_farm.panel",
+}
+
+__all__ = [
+    "Costs",
+    "FarmError",
+    "Limits",
+    "Panel",
+    "Result",
+    "Study",
+    "Sweep",
+    "TopN",
+    "axis",
+    "factor",
+    "run",
+    "synthetic_panel",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = importlib.import_module(_HOMES[name])
+    value = home if name == "factor" else getattr(home, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

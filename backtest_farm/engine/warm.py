@@ -1,0 +1,55 @@
+"""Compiling the kernel once per node, before any process needs it."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numba
+import numpy as np
+from filelock import FileLock
+
+from backtest_farm.engine.tile import market, ranked_targets, run_tile, terms
+from backtest_farm.factors.kernels import momentum
+from backtest_farm.factors.ranks import rank
+from backtest_farm.kernel.state import frozen
+
+_MARK = "complete"
+
+
+def is_compiled() -> bool:
+    """Return whether this machine's cache holds the kernel of this version."""
+    return _mark().exists()
+
+
+def compile_once() -> None:
+    """Make sure that the kernel is in the machine's cache; of several processes one compiles, the others
+    wait.
+
+    numba's cache survives simultaneous writers, but each of them would compile for itself: on a node with
+    many workers that is the same ten seconds of work on every core.
+    """
+    if is_compiled():
+        return
+    # A folder that cannot be written still lets the kernel compile, for this process alone.
+    with contextlib.suppress(OSError), FileLock(_mark().with_suffix(".lock")):
+        if not is_compiled():
+            _run_everything()
+            _mark().touch()
+
+
+def _mark() -> Path:
+    return Path(numba.config.CACHE_DIR) / _MARK  # type: ignore[attr-defined]
+
+
+def _run_everything() -> None:
+    """Call every compiled function once with arrays of the types that it always gets."""
+    prices = np.ones((2, 1))
+    factor = np.empty((2, 1))
+    momentum(frozen(prices), 1, 0, factor)
+    targets = ranked_targets(*rank(factor, np.full(1, 2**62), 1))
+    run_tile(
+        market(prices, prices, np.full(1, 2**62), np.full(1, np.nan), 252.0),
+        terms(1, n=1, weight=1.0),
+        targets,
+    )

@@ -1,0 +1,115 @@
+"""A sweep made ready in one process: panel mapped, rankings at hand, atoms in, rows out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from backtest_farm.engine.tile import ranked_targets, run_tile, terms
+from backtest_farm.engine.trials import SIZINGS, data_digest, market_of, weights_per_name, window_of
+from backtest_farm.engine.warm import compile_once
+from backtest_farm.errors import PanelError
+from backtest_farm.factors.ranks import ranking
+from backtest_farm.farm.rows import atom_table
+from backtest_farm.panel import Panel
+from backtest_farm.spec import values_of
+from backtest_farm.sweep import Atom, Plan
+
+
+@dataclass(frozen=True)
+class AtomRows:
+    """What an atom gives back.
+
+    Attributes
+    ----------
+    table : pyarrow.Table
+        One row a trial.
+    counters : dict of str to int
+        ``factor_builds``, ``rank_builds``, ``rank_reuses``, ``trials``.
+    seconds : dict of str to float
+        By stage: ``rank`` (with its factor), ``simulation``, ``rows``.
+    """
+
+    table: pa.Table
+    counters: dict[str, int]
+    seconds: dict[str, float]
+
+
+class SweepJob:
+    """The atoms of one plan over one mapped panel."""
+
+    def __init__(self, plan: Plan, panel: Panel) -> None:
+        self.plan = plan
+        self.panel = panel
+        self.window = window_of(panel, plan.spec.window)
+        self.depth = max(values_of(plan.spec.strategy.n))
+        found = data_digest(panel, plan.spec.strategy.fields, self.window)
+        if found != plan.data_digest:
+            raise PanelError(
+                f"the data of {panel.path} ({panel.snapshot}) is not what this sweep was planned on",
+                hint="restore the panel, or run the sweep file again into a new study",
+            )
+        self.market = market_of(panel, self.window)
+
+    def run_atom(self, i: int) -> AtomRows:
+        """Return the rows of atom `i`: the same bytes whenever and wherever it is asked."""
+        began = time.perf_counter()
+        atom = self.plan.atom(i)
+        built = ranking(self.panel, atom.signal, self.window, self.depth)
+        ranked = time.perf_counter()
+        n = atom.values("n")
+        tile = run_tile(self.market, self._terms(atom, n), ranked_targets(*built.ranking))
+        simulated = time.perf_counter()
+        table = atom_table(self.plan, atom, tile, self._span, self.market.n_bars, self.panel.bars_per_year)
+        counters = {
+            "trials": len(n),
+            "factor_builds": int(built.fresh),
+            "rank_builds": int(built.fresh),
+            "rank_reuses": int(not built.fresh),
+        }
+        seconds = {
+            "rank": ranked - began,
+            "simulation": simulated - ranked,
+            "rows": time.perf_counter() - simulated,
+        }
+        return AtomRows(table, counters, seconds)
+
+    @property
+    def _span(self) -> tuple[np.datetime64, np.datetime64]:
+        stamps = self.panel.timestamps
+        return stamps[self.window.start], stamps[self.window.stop - 1]
+
+    def _terms(self, atom: Atom, n: list[int]):
+        return terms(
+            len(n),
+            n=n,
+            weight=weights_per_name(atom.values("weight"), n),
+            rebalance=atom.values("rebalance"),
+            sizing=[SIZINGS[each] for each in atom.values("sizing")],
+            max_wait=atom.values("limits.max_wait"),
+            commission_bps=atom.values("costs.commission_bps"),
+            half_spread_bps=atom.values("costs.half_spread_bps"),
+            slippage_bps=atom.values("costs.slippage_bps"),
+            cash=atom.values("cash"),
+        )
+
+
+def open_job(spec_json: str) -> SweepJob:
+    """Return the job of a frozen sweep: its plan read back, its panel mapped and checked.
+
+    Parameters
+    ----------
+    spec_json : str
+        What `Plan.frozen_json` wrote, with the panel's path and snapshot.
+
+    Raises
+    ------
+    PanelError
+        If the panel is missing, damaged, or holds other data than the sweep was planned on.
+    """
+    plan = Plan.from_json(spec_json)
+    compile_once()
+    return SweepJob(plan, Panel.open(plan.panel_ref["path"], plan.panel_ref["snapshot"]))

@@ -1,0 +1,160 @@
+"""The specifications that need nothing but themselves: costs, execution, window, what to keep."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import BeforeValidator, Field, model_validator
+
+from backtest_farm.spec.base import Spec, Stage
+from backtest_farm.spec.faults import fault
+
+Metric = Literal[
+    "total_return",
+    "cagr",
+    "volatility",
+    "sharpe",
+    "sortino",
+    "max_drawdown",
+    "calmar",
+    "skew",
+    "kurtosis",
+    "turnover",
+    "exposure",
+    "costs",
+    "orders",
+    "fills",
+    "trades",
+    "win_rate",
+    "profit_factor",
+    "avg_bars_held",
+]
+
+Fill = Literal["next_open"]
+
+Sizing = Literal["decision", "fill"]
+
+Bps = Annotated[float, Field(ge=0)]
+
+
+def moment(value: Any) -> Any:
+    """Read a point in time: ISO text and numpy times become dates or UTC times without a zone.
+
+    Text with a time zone is converted to UTC, and so is a zoned ``datetime``; a date stays a date.
+    """
+    if isinstance(value, np.datetime64):
+        unit = np.datetime_data(value.dtype)[0]
+        value = value.astype("datetime64[D]" if unit in ("Y", "M", "W", "D") else "datetime64[us]").item()
+    if isinstance(value, str):
+        value = (
+            dt.date.fromisoformat(value)
+            if len(value) <= len("2017-10-31")
+            else dt.datetime.fromisoformat(value)
+        )
+    if isinstance(value, dt.datetime) and value.tzinfo is not None:
+        value = value.astimezone(dt.UTC).replace(tzinfo=None)
+    return value
+
+
+Moment = Annotated[dt.date | dt.datetime | None, BeforeValidator(moment)]
+
+
+class Costs(Spec):
+    """What trading costs; everything is 0 unless given.
+
+    Attributes
+    ----------
+    commission_bps : float
+        Commission in basis points of the notional at the fill price, per fill.
+    half_spread_bps : float
+        Half of the bid-ask spread in basis points of the base price.
+    slippage_bps : float
+        Slippage in basis points of the base price.
+    """
+
+    spec_stage: ClassVar[Stage] = "costs"
+
+    commission_bps: Bps = 0.0
+    half_spread_bps: Bps = 0.0
+    slippage_bps: Bps = 0.0
+
+
+class Execution(Spec):
+    """How orders are filled.
+
+    Attributes
+    ----------
+    fill : str
+        ``next_open``: orders decided on a bar fill at the next bar's open.
+    sizing : str
+        ``decision``: quantities follow from equity and marks at the decision; ``fill``: at the fill.
+    cash : float
+        Starting cash, > 0.
+    """
+
+    spec_stage: ClassVar[Stage] = "execution"
+
+    fill: Fill = "next_open"
+    sizing: Sizing = "decision"
+    cash: Annotated[float, Field(gt=0)] = 1_000_000.0
+
+
+class Limits(Spec):
+    """What bounds orders.
+
+    Attributes
+    ----------
+    max_wait : int
+        On how many bars an order is tried while its price is missing, 1 to 1000.
+    """
+
+    spec_stage: ClassVar[Stage] = "execution"
+
+    max_wait: Annotated[int, Field(ge=1, le=1000)] = 5
+
+
+class Window(Spec):
+    """The span of bars that is traded; bars before it only warm factors.
+
+    Attributes
+    ----------
+    start, end : date, datetime or None
+        First and last point in time, both included; None is the panel's first or last bar. A date is the
+        whole day, a time is UTC. ISO text is read too.
+    """
+
+    spec_fixed: ClassVar[frozenset[str]] = frozenset({"start", "end"})
+
+    start: Moment = None
+    end: Moment = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        # A date is the whole day: it starts at midnight and ends with the day's last moment.
+        start = None if self.start is None else _instant(self.start, dt.time.min)
+        end = None if self.end is None else _instant(self.end, dt.time.max)
+        if start and end and start > end:
+            text = f"start {self.start} lies after end {self.end}"
+            raise fault(text)
+        return self
+
+
+def _instant(value: dt.date | dt.datetime, time_of_date: dt.time) -> dt.datetime:
+    return value if isinstance(value, dt.datetime) else dt.datetime.combine(value, time_of_date)
+
+
+class KeptCurves(Spec):
+    """Whose curves are kept: those of the `top` trials by one metric."""
+
+    spec_fixed: ClassVar[frozenset[str]] = frozenset({"top", "by"})
+
+    top: Annotated[int, Field(ge=0, le=1_000_000)] = 10
+    by: Metric = "sharpe"
+
+
+class Keep(Spec):
+    """What is stored beside the rows of a sweep; no part of any key."""
+
+    equity: KeptCurves = KeptCurves()

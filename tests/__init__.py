@@ -1,0 +1,1 @@
+"""Tests of backtest_farm: one folder per room of the package, and the oracle they are held against."""

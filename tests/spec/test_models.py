@@ -1,0 +1,129 @@
+"""Strict models: what they take, what they refuse, and in which words."""
+
+import datetime as dt
+
+import numpy as np
+import pytest
+
+from backtest_farm.errors import InputError
+from backtest_farm.spec import Costs, Execution, Keep, Limits, Window, axis, has_axes, leaves, plain, replaced
+
+COUNT = "is not allowed: give a whole number from 1 to 1,000"
+MOMENT = "is not allowed: give a date such as 2017-10-31 or a time such as 2017-10-31T09:30:00 (UTC)"
+
+GOOD = [
+    (Limits, "max_wait", 5.0, 5),
+    (Limits, "max_wait", np.int32(7), 7),
+    (Execution, "cash", 10, 10.0),
+    (Execution, "cash", np.float64(2.5), 2.5),
+    (Execution, "sizing", "fill", "fill"),
+    (Costs, "commission_bps", -0.0, 0.0),
+    (Window, "start", dt.date(2015, 1, 2), dt.date(2015, 1, 2)),
+    (Window, "start", "2015-01-02", dt.date(2015, 1, 2)),
+    (Window, "start", np.datetime64("2015-01-02"), dt.date(2015, 1, 2)),
+    (Window, "start", np.datetime64("2015-01-02T09:30", "ns"), dt.datetime(2015, 1, 2, 9, 30)),
+    (Window, "start", "2015-01-02T09:30:00+02:00", dt.datetime(2015, 1, 2, 7, 30)),
+    (Window, "end", None, None),
+]
+
+BAD = [
+    (Limits, "max_wait", "5", "max_wait: '5' (text) " + COUNT + ", without quotes"),
+    (Limits, "max_wait", True, "max_wait: True " + COUNT),
+    (Limits, "max_wait", np.True_, "max_wait: np.True_ " + COUNT),
+    (Limits, "max_wait", 1001, "max_wait: 1001 " + COUNT),
+    (Limits, "max_wait", None, "max_wait: None " + COUNT),
+    (Execution, "cash", 0, "cash: 0 is not allowed: give a finite number > 0"),
+    (Execution, "cash", float("nan"), "cash: nan is not allowed: give a finite number > 0"),
+    (Execution, "cash", False, "cash: False is not allowed: give a finite number > 0"),
+    (
+        Execution,
+        "fill",
+        "next_opne",
+        "fill: 'next_opne' is not allowed: did you mean 'next_open'? (valid: next_open)",
+    ),
+    (
+        Execution,
+        "fil",
+        "next_open",
+        "fil: unknown key: did you mean 'fill'? (valid: cash, fill, sizing)",
+    ),
+    (Limits, "max_wait", [1, 2], "max_wait: [1, 2] " + COUNT + "; several values are written axis([...])"),
+    (Costs, "slippage_bps", -1e-9, "slippage_bps: -1e-09 is not allowed: give a finite number >= 0"),
+    (Costs, "slippage_bps", "{x}", "slippage_bps: '{x}' is not allowed: give a finite number >= 0"),
+    (Window, "start", "auto", "start: 'auto' " + MOMENT),
+    (Window, "start", 2015, "start: 2015 " + MOMENT),
+    (
+        Window,
+        "end",
+        axis(["2015-01-02"]),
+        "end: an axis cannot stand here: give one value, not ['2015-01-02']",
+    ),
+    (Keep, "equity", 5, "equity: 5 is not allowed: give a mapping with the keys top, by"),
+    (
+        Keep,
+        "equity",
+        {"top": -1, "bye": 1},
+        "equity.top: -1 is not allowed: give a whole number from 0 to 1,000,000",
+    ),
+    (
+        Keep,
+        "equity",
+        axis([{"top": 1}]),
+        "equity: alternatives cannot stand here: give one mapping and put lists at its leaves",
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "name", "given", "read"), GOOD)
+def test_takes(model, name, given, read):
+    value = getattr(model(**{name: given}), name)
+    assert value == read
+    assert type(value) is type(read)
+
+
+@pytest.mark.parametrize(("model", "name", "given", "says"), BAD)
+def test_refuses(model, name, given, says):
+    with pytest.raises(InputError) as caught:
+        model(**{name: given})
+    assert says in caught.value.faults
+
+
+def test_all_faults_come_at_once():
+    with pytest.raises(InputError) as caught:
+        Costs(commission_bps="1", half_spread_bps=-1, slipage_bps=1)
+    assert len(caught.value.faults) == 3
+
+
+def test_window_ends_after_it_starts():
+    assert Window(start="2015-01-02", end="2015-01-02").start == dt.date(2015, 1, 2)
+    with pytest.raises(InputError, match="start 2015-01-02 09:30:00 lies after end 2015-01-02 09:00:00"):
+        Window(start="2015-01-02T09:30", end="2015-01-02T09:00")
+
+
+def test_a_date_as_end_covers_the_times_of_its_day():
+    assert Window(start="2015-01-02T09:30", end="2015-01-02").end == dt.date(2015, 1, 2)
+    with pytest.raises(InputError, match="lies after"):
+        Window(start="2015-01-03T09:30", end="2015-01-02")
+
+
+def test_all_costs_are_zero_unless_given():
+    assert {leaf.value for leaf in leaves(Costs())} == {0.0}
+
+
+def test_axes_are_found_by_path():
+    assert has_axes(Execution()) == []
+    assert has_axes(Execution(sizing=axis(["fill"]), cash=axis([1, 2]))) == ["sizing", "cash"]
+
+
+def test_plain_form_can_be_read_again():
+    window = Window(start="2015-01-02", end="2016-01-02T10:00")
+    assert plain(window) == {"start": "2015-01-02", "end": "2016-01-02T10:00:00"}
+    assert Window.from_file(plain(window), "window") == window
+    execution = Execution(sizing=axis(["fill", "decision"]), cash=axis([0.1, 2]))
+    assert Execution.from_file(plain(execution), "execution") == execution
+
+
+def test_replaced_changes_a_copy():
+    keep = Keep()
+    assert replaced(keep, {("equity", "top"): 3}).equity.top == 3
+    assert keep.equity.top == 10

@@ -1,0 +1,74 @@
+"""YAML files: version 1.2 rules, lines, and what is no YAML at all."""
+
+import datetime as dt
+
+import pytest
+
+from backtest_farm.errors import InputError
+from backtest_farm.spec import read_yaml
+
+
+def written(folder, text):
+    path = folder / "sweep.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_values_follow_yaml_1_2(tmp_path):
+    text = "a: 1e-3\nb: on\nc: NO\nd: 12:30:00\ne: 2017-10-31\nf: 012\ng: '5'\nh: true\n"
+    assert read_yaml(written(tmp_path, text)).content == {
+        "a": 0.001,
+        "b": "on",
+        "c": "NO",
+        "d": "12:30:00",
+        "e": dt.date(2017, 10, 31),
+        "f": 12,
+        "g": "5",
+        "h": True,
+    }
+
+
+def test_anchors_and_a_byte_order_mark_are_fine(tmp_path):
+    text = "\ufeffa: &x {b: [1, 2]}\nc: {<<: *x, d: 3}\n"
+    assert read_yaml(written(tmp_path, text)).content == {"a": {"b": [1, 2]}, "c": {"b": [1, 2], "d": 3}}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: 1\nb: 2\na: 3\n", r'sweep.yaml:3: not valid YAML: found duplicate key "a"'),
+        ("a: 1\nb:\n\t- 1\n", r"sweep.yaml:3: .*spaces: YAML does not allow tabs"),
+        ("a: [1, 2\nb: 3\n", r"sweep.yaml:2: not valid YAML"),
+        ("a: 1\n---\nb: 1\n", r"sweep.yaml:2: not valid YAML: but found another document"),
+        ("a: 1\nb: *nope\n", r"sweep.yaml:2: .*undefined alias 'nope'"),
+        ("a: 1\nb: 2017-13-01\n", r"sweep.yaml:2: .*'2017-13-01': month must be in 1..12"),
+        ("a: !!python/object:os.system {}\n", r"sweep.yaml:1: .*could not determine a constructor"),
+        ("%YAML 1.1\n---\na: on\n", r"sweep.yaml:1: .*YAML 1.2"),
+        ("", "is empty"),
+        ("# nothing\n", "is empty"),
+        ("# a list\n- 1\n- 2\n", r"sweep.yaml:2: the top level is a list"),
+        ("just words\n", r"sweep.yaml:1: the top level is a single value"),
+        ("a: \x00\n", "not valid YAML"),
+        (b"a: \xff\n", r"not UTF-8 text \(byte 3\)"),
+        ("a: " + "[" * 1000, "nested too deeply"),
+    ],
+)  # fmt: skip
+def test_refuses(tmp_path, text, says):
+    with pytest.raises(InputError, match=f"(?s){says}"):
+        read_yaml(written(tmp_path, text))
+
+
+def test_missing_file_names_its_neighbours(tmp_path):
+    written(tmp_path, "a: 1")
+    with pytest.raises(InputError, match=r"(?s)swep.yaml does not exist.*sweep.yaml"):
+        read_yaml(tmp_path / "swep.yaml")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_yaml(tmp_path)
+
+
+def test_lines_of_keys_and_of_values(tmp_path):
+    file = read_yaml(
+        written(tmp_path, "# one\na:\n  b: 1\n  c:\n    - 5\n    - 6\nd: {axis: [\n  1,\n  2]}\n")
+    )
+    where = [("a",), ("a", "b"), ("a", "c", 1), ("a", "gone"), ("d", 1), ("gone",)]
+    assert [file.line_of(place) for place in where] == [2, 3, 6, 2, 9, 2]

@@ -1,0 +1,219 @@
+"""Sweep files: good ones, and the message that each bad one gives."""
+
+import time
+
+import pytest
+
+from backtest_farm.errors import InputError
+from backtest_farm.factors.spec import momentum
+from backtest_farm.spec import Axis, Costs, Keep, Window, axis, has_axes
+from backtest_farm.strategy import TopN
+from backtest_farm.sweep import Plan, SweepSpec, load_sweep
+
+HEAD = "panel: panels/us\n"
+STRATEGY = "strategy: {kind: TopN, signal: {factor: momentum, lookback: 63}, n: 10}\n"
+
+FULL = """\
+panel: panels/us                       # relative to this file
+strategy:
+  kind: TopN
+  signal: {factor: momentum, lookback: [63, 126], skip: 21}
+  n: [10, 25]
+  weight: equal
+  rebalance: [1, 5]
+costs: {commission_bps: [0, 10], half_spread_bps: 1.5}
+window: {start: 2015-01-02, end: 2017-10-31}
+fill: next_open
+sizing: [decision, fill]
+cash: 1e6
+limits: {max_wait: 5}
+keep: {equity: {top: 100, by: sharpe}}
+"""
+
+
+def written(folder, text):
+    path = folder / "sweep.yaml"
+    path.write_text(text)
+    return path
+
+
+def in_python(panel, **changes):
+    parts = {
+        "strategy": TopN(
+            signal=momentum(lookback=axis([63, 126]), skip=21), n=axis([10, 25]), rebalance=axis([1, 5])
+        ),
+        "costs": Costs(commission_bps=axis([0, 10]), half_spread_bps=1.5),
+        "window": Window(start="2015-01-02", end="2017-10-31"),
+        "sizing": axis(["decision", "fill"]),
+        "keep": Keep(equity={"top": 100, "by": "sharpe"}),
+    }
+    return SweepSpec.from_python(panel=panel, **{**parts, **changes})
+
+
+def test_file_and_python_give_the_same_sweep(tmp_path):
+    spec = load_sweep(written(tmp_path, FULL))
+    assert spec == in_python(tmp_path / "panels" / "us")
+    assert has_axes(spec) == [
+        "sizing",
+        "strategy.signal.lookback",
+        "strategy.n",
+        "strategy.rebalance",
+        "costs.commission_bps",
+    ]
+    elsewhere = in_python("s3://bucket/us", keep=Keep())
+    assert elsewhere.panel == "s3://bucket/us"
+    assert Plan(elsewhere, "d", "c", 1).sweep_id == Plan(spec, "d", "c", 1).sweep_id
+
+
+def test_a_file_without_axes_is_one_backtest(tmp_path):
+    spec = load_sweep(written(tmp_path, HEAD + STRATEGY))
+    assert has_axes(spec) == []
+    assert (spec.cash, spec.limits.max_wait, spec.sizing, spec.costs) == (1_000_000.0, 5, "decision", Costs())
+
+
+def test_relative_panels_are_relative_to_the_file(tmp_path, monkeypatch):
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    written(folder, HEAD + STRATEGY)
+    monkeypatch.chdir(tmp_path)
+    assert load_sweep("deep/sweep.yaml").panel == str(folder / "panels" / "us")
+    up = load_sweep(written(folder, "panel: ../other\n" + STRATEGY))
+    assert up.panel == str(tmp_path / "other")
+    absolute = load_sweep(written(folder, "panel: /data/us\n" + STRATEGY))
+    assert absolute.panel == "/data/us"
+
+
+def test_a_list_of_one_value_is_an_axis(tmp_path):
+    spec = load_sweep(written(tmp_path, HEAD + STRATEGY + "cash: [5]\nlimits: {max_wait: {axis: [1, 2]}}\n"))
+    assert (spec.cash, spec.limits.max_wait) == (Axis((5.0,)), Axis((1, 2)))
+
+
+BAD = {
+    "unknown key": (STRATEGY + "cots: {}\n", "sweep.yaml:3: cots: unknown key: did you mean 'costs'?"),
+    "misspelt strategy": (
+        "strategy:\n  kind: TopM\n  n: 5\n",
+        "sweep.yaml:3: strategy.kind: 'TopM' is no known kind: did you mean 'TopN'? (valid: TopN)",
+    ),
+    "no kind": ("strategy: {n: 5}\n", "strategy.kind: the key kind is missing: (valid: TopN)"),
+    "misspelt factor": (
+        "strategy:\n  kind: TopN\n  n: 5\n  signal:\n    factor: momentun\n",
+        "sweep.yaml:6: strategy.signal.factor: 'momentun' is no known factor: did you mean 'momentum'?",
+    ),
+    "misspelt parameter": (
+        "strategy:\n  kind: TopN\n  n: 5\n  signal:\n    factor: momentum\n    lookbak: 5\n",
+        "sweep.yaml:7: strategy.signal.lookbak: unknown key: did you mean 'lookback'?",
+    ),
+    "missing parameter": (
+        "strategy:\n  kind: TopN\n  n: 5\n  signal:\n    factor: momentum\n",
+        "sweep.yaml:5: strategy.signal.lookback: is missing: give a whole number from 1 to",
+    ),
+    "missing strategy": ("cash: 5\n", "strategy: is missing: give a mapping with the keys kind, signal, n"),
+    "wrong type": (
+        STRATEGY + "cash: much\n",
+        "sweep.yaml:3: cash: 'much' is not allowed: give a finite number > 0",
+    ),
+    "mapping at a leaf": (STRATEGY + "cash: {a: 1}\n", "sweep.yaml:3: cash: {'a': 1} is not allowed"),
+    "list in a list": (STRATEGY + "cash: [[1]]\n", "sweep.yaml:3: cash[0]: [1] is not allowed"),
+    "nothing": (STRATEGY + "cash:\n", "sweep.yaml:3: cash: None is not allowed"),
+    "nothing for a mapping": (
+        STRATEGY + "costs:\n",
+        "sweep.yaml:3: costs: None is not allowed: give a mapping",
+    ),
+    "text for a number": (
+        STRATEGY + "cash: '5'\n",
+        "cash: '5' (text) is not allowed: give a finite number > 0, without quotes",
+    ),
+    "boolean for a number": (
+        STRATEGY + "limits: {max_wait: true}\n",
+        "limits.max_wait: True is not allowed: give a whole number",
+    ),
+    "not a number": (STRATEGY + "cash: .nan\n", "cash: nan is not allowed: give a finite number > 0"),
+    "infinite": (STRATEGY + "cash: [1, .inf]\n", "cash[1]: inf is not allowed: give a finite number > 0"),
+    "negative cost": (
+        STRATEGY + "costs:\n  slippage_bps: [1,\n    -2]\n",
+        "sweep.yaml:5: costs.slippage_bps[1]: -2 is not allowed: give a finite number >= 0",
+    ),
+    "lookback within skip": (
+        "strategy: {kind: TopN, signal: {factor: momentum, lookback: [5, 63], skip: [0, 21]}, n: 1}\n",
+        "sweep.yaml:2: strategy.signal: 1 of 4 combinations have lookback 5 <= skip 21: momentum",
+    ),
+    "empty list": (STRATEGY + "cash: []\n", "sweep.yaml:3: cash: an empty list makes an empty grid"),
+    "repeated value": (
+        STRATEGY + "cash: [5, 6, 5.0]\n",
+        "cash[2]: 5.0 stands here twice: [0] is the same value",
+    ),
+    "axis at a fixed place": (STRATEGY + "profile: [default]\n", "profile: an axis cannot stand here"),
+    "list of signals": (
+        "strategy: {kind: TopN, n: 1, signal: [{factor: momentum, lookback: 5}]}\n",
+        "strategy.signal: alternatives cannot stand here",
+    ),
+    "number as a key": (STRATEGY + "7: 1\n", "sweep.yaml:3: 7: unknown key: (valid: cash, costs"),
+    "brace in a value": (STRATEGY + "fill: '{next}'\n", "fill: '{next}' is not allowed"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_file_says_where_and_what(tmp_path, name):
+    text, says = BAD[name]
+    with pytest.raises(InputError) as caught:
+        load_sweep(written(tmp_path, HEAD + text))
+    assert any(says in fault for fault in caught.value.faults), str(caught.value)
+    assert caught.value.exit_code == 2
+    assert caught.value.__suppress_context__
+
+
+def test_missing_panel(tmp_path):
+    with pytest.raises(InputError, match="panel: is missing: give text"):
+        load_sweep(written(tmp_path, STRATEGY))
+    with pytest.raises(InputError, match="panel: 5 is not allowed: give text"):
+        load_sweep(written(tmp_path, "panel: 5\n" + STRATEGY))
+    with pytest.raises(InputError, match="panel: an axis cannot stand here"):
+        load_sweep(written(tmp_path, "panel: [a, b]\n" + STRATEGY))
+
+
+def test_all_faults_come_at_once_in_the_order_of_the_file(tmp_path):
+    text = HEAD + "cash: -1\nstrategy:\n  kind: TopN\n  n: x\n  signal: 5\ncosts: {commision_bps: 1}\n"
+    with pytest.raises(InputError, match=r"sweep\.yaml: 4 faults") as caught:
+        load_sweep(written(tmp_path, text))
+    assert [fault.split("sweep.yaml:")[1].split(": ")[:2] for fault in caught.value.faults] == [
+        ["2", "cash"],
+        ["5", "strategy.n"],
+        ["6", "strategy.signal"],
+        ["7", "costs.commision_bps"],
+    ]
+
+
+def test_a_grid_over_the_limit_is_refused_by_arithmetic(tmp_path):
+    values = list(range(1, 101))
+    strategy = (
+        f"{{kind: TopN, signal: {{factor: momentum, lookback: {values}}}, n: {values}, rebalance: {values}}}"
+    )
+    costs = f"{{commission_bps: {values}, half_spread_bps: {values}, slippage_bps: {values}}}"
+    path = written(tmp_path, f"{HEAD}strategy: {strategy}\ncosts: {costs}\n")
+    began = time.perf_counter()
+    says = "the grid has 1,000,000,000,000 trials, over the limit of 10,000,000"
+    with pytest.raises(InputError, match=says) as caught:
+        load_sweep(path)
+    assert time.perf_counter() - began < 1
+    assert "strategy.signal.lookback: 100 values" in caught.value.faults
+    assert len(caught.value.faults) == 6
+    assert Plan(load_sweep(path, limit=10**12), "d", "c", 1).n_trials == 10**12
+
+
+def test_long_axes_from_python_are_refused_by_arithmetic():
+    values = axis(range(1, 1_000_001))
+    block = TopN(signal=momentum(5), n=values)
+    began = time.perf_counter()
+    with pytest.raises(InputError, match="the grid has 1,000,000,000,000 trials"):
+        SweepSpec.from_python(panel="x", strategy=block, cash=values)
+    # Most of it is reading a million numbers.
+    assert time.perf_counter() - began < 2
+
+
+def test_python_lists_are_no_axes_and_faults_name_the_place():
+    with pytest.raises(InputError, match=r"cash: \[1, 2\] is not allowed.*written axis\(\[...\]\)"):
+        in_python("x", cash=[1, 2])
+    with pytest.raises(InputError, match="strategy: 5 is not allowed: give a mapping with kind: TopN"):
+        in_python("x", strategy=5)
+    with pytest.raises(InputError, match="panel: 5 is not allowed: give text"):
+        in_python(5)
