@@ -15,7 +15,7 @@ from backtest_farm.errors import InputError
 from backtest_farm.factors.ranks import Window, factor_values, rank
 from backtest_farm.kernel.state import Targets, Terms
 from backtest_farm.panel import Panel
-from backtest_farm.spec import Costs, Execution, Fill, Limits, Sizing, has_axes
+from backtest_farm.spec import Costs, Execution, Fill, Limits, Sizing, Spec, has_axes
 from backtest_farm.spec import Window as WindowSpec
 from backtest_farm.strategy import TopN
 
@@ -78,7 +78,7 @@ def run(
     axes = [
         path
         for spec in (strategy_or_weights, costs, execution, limits)
-        if hasattr(spec, "model_fields")
+        if isinstance(spec, Spec)
         for path in has_axes(spec)
     ]
     if axes:

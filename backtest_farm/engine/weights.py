@@ -9,6 +9,7 @@ import numpy as np
 from backtest_farm.errors import InputError
 from backtest_farm.factors.ranks import Window
 from backtest_farm.panel import Panel
+from backtest_farm.panel.alignment import aligned
 
 _FAULTS_SHOWN = 5
 
@@ -41,12 +42,11 @@ def weight_rows(panel: Panel, window: Window, weights: Any) -> np.ndarray:
                 + ("" if n_bars == panel.shape[0] else f" and the window {(n_bars, n_assets)}"),
                 hint="give one row a bar and one column an asset, in the order of panel.symbols",
             )
-        try:
-            table = np.array(weights, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise InputError(f"weights are {weights.dtype}, not numbers") from None
+        if weights.dtype.kind not in "fiu":
+            raise InputError(f"weights are {weights.dtype}: give numbers")
+        table = np.array(weights, dtype=np.float64)
     else:
-        table = np.array(panel.align("weight", _long(panel, weights)))
+        table = np.array(aligned(panel.timestamps, panel.symbols, "weight", _long(panel, weights)))
     if table.shape[0] != n_bars:
         table = table[window.start : window.stop]
     infinite = np.argwhere(np.isinf(table))
