@@ -1,0 +1,166 @@
+"""Running a sweep: what it is called, what it reuses, and that results do not depend on how it ran."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import backtest_farm as bf
+from backtest_farm.errors import InputError, StoreError
+from tests.study.conftest import COMMISSIONS, LOOKBACKS, N_TRIALS, SCHEDULES, SIZES, sweep_over
+
+FILE = f"""
+panel: {{panel}}
+strategy:
+  kind: TopN
+  signal: {{{{factor: momentum, lookback: {LOOKBACKS}, skip: 2}}}}
+  n: {SIZES}
+  rebalance: {SCHEDULES}
+costs: {{{{commission_bps: {COMMISSIONS}}}}}
+"""
+
+
+def test_a_file_and_python_are_one_sweep(small_panel, tmp_path, finished) -> None:
+    (tmp_path / "sweep.yaml").write_text(FILE.format(panel=small_panel.path))
+    loaded = bf.Sweep.load(tmp_path / "sweep.yaml")
+    assert loaded.plan() == sweep_over(small_panel).plan() == sweep_over(str(small_panel.path)).plan()
+    study = loaded.run(tmp_path / "study", executor="inline", progress=False)
+    assert study.digest == bf.Study.open(finished).digest
+
+
+def test_plan_counts_and_runs_nothing(small_panel, tmp_path) -> None:
+    plan = sweep_over(small_panel).plan()
+    assert (plan["trials"], plan["atoms"], plan["unique_factors"]) == (
+        N_TRIALS,
+        len(LOOKBACKS),
+        len(LOOKBACKS),
+    )
+    assert plan["cpu_seconds"] > 0
+
+
+def test_every_factor_and_ranking_is_built_once(small_panel, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("BACKTEST_FARM_CACHE", str(tmp_path / "cache"))
+    # More than 256 trials share each signal, so that it is met by several atoms.
+    sweep = sweep_over(
+        small_panel,
+        strategy=bf.TopN(
+            signal=bf.factor.momentum(bf.axis([10, 20]), skip=2),
+            n=bf.axis(range(1, 21)),
+            rebalance=bf.axis(range(1, 21)),
+        ),
+        costs=bf.Costs(),
+    )
+    study = sweep.run(tmp_path / "study", executor="inline", progress=False)
+    summary = study.summary()
+    assert (summary["trials"], summary["executed"]) == (800, 800)
+    assert study.plan.n_atoms == 4
+    assert (summary["factor_builds"], summary["rank_builds"], summary["rank_reuses"]) == (2, 2, 2)
+
+
+def test_run_again_does_nothing(small_panel, finished) -> None:
+    study = sweep_over(small_panel).run(finished, executor="inline", progress=False)
+    summary = study.summary()
+    assert (summary["executed"], summary["reused"], summary["executor"]) == (0, N_TRIALS, "none")
+
+
+_RERUN = """
+import sys
+import backtest_farm as bf
+study = bf.Sweep.load(sys.argv[1]).run(sys.argv[2], executor="ray")
+assert study.summary()["executed"] == 0
+assert "ray" not in sys.modules, "a rerun with nothing to do must not load Ray"
+"""
+
+
+def test_run_again_does_not_even_load_ray(small_panel, finished, tmp_path) -> None:
+    (tmp_path / "sweep.yaml").write_text(FILE.format(panel=small_panel.path))
+    command = [sys.executable, "-c", _RERUN, str(tmp_path / "sweep.yaml"), str(finished)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do" in done.stderr
+
+
+def test_ray_and_inline_give_one_digest(small_panel, finished, tmp_path) -> None:
+    want = bf.Study.open(finished).digest
+    for workers, shard_seconds in ((1, None), (2, 0.001)):
+        place = tmp_path / f"{workers}"
+        study = sweep_over(small_panel).run(
+            place, executor="ray", workers=workers, shard_seconds=shard_seconds, progress=False
+        )
+        assert study.summary()["executor"] == "ray"
+        assert study.digest == want
+
+
+def test_another_spec_is_refused(small_panel, finished) -> None:
+    with pytest.raises(StoreError, match="holds another sweep") as caught:
+        sweep_over(small_panel, cash=5.0).run(finished, executor="inline", progress=False)
+    assert "cash" in str(caught.value)
+
+
+def test_other_data_is_another_sweep(small_panel, finished, tmp_path) -> None:
+    other = bf.synthetic_panel(tmp_path / "other", n_bars=150, n_assets=30, seed=5)
+    with pytest.raises(StoreError, match="holds another sweep"):
+        sweep_over(other).run(finished, executor="inline", progress=False)
+
+
+def test_an_unrelated_field_is_the_same_sweep(small_panel, finished) -> None:
+    wider = small_panel.with_field("noise", np.zeros(small_panel.shape))
+    study = sweep_over(wider).run(finished, executor="inline", progress=False)
+    assert study.summary()["executed"] == 0
+
+
+def test_windows_and_other_axes(small_panel, tmp_path) -> None:
+    stamps = small_panel.timestamps
+    study = sweep_over(
+        small_panel,
+        strategy=bf.TopN(
+            signal=bf.factor.momentum(10), n=bf.axis([1, 3]), weight=bf.axis(["equal", 0.5]), rebalance=5
+        ),
+        costs=bf.Costs(slippage_bps=bf.axis([0, 5])),
+        sizing=bf.axis(["decision", "fill"]),
+        cash=bf.axis([1e4, 1e6]),
+        limits=bf.Limits(max_wait=bf.axis([1, 5])),
+        window={"start": str(stamps[30]), "end": str(stamps[119])},
+        keep={"equity": {"top": 0, "by": "sharpe"}},
+    ).run(tmp_path / "study", executor="inline", progress=False)
+    rows = study.trials().collect()
+    assert rows.height == 2**6
+    assert rows["bars"].unique().to_list() == [90]
+    assert set(rows["weight"].to_list()) == {"equal", "0.5"}
+    row = rows.row(37, named=True)
+    strategy = bf.TopN(
+        signal=bf.factor.momentum(10),
+        n=row["n"],
+        weight="equal" if row["weight"] == "equal" else 0.5,
+        rebalance=5,
+    )
+    alone = bf.run(
+        small_panel,
+        strategy,
+        start=stamps[30],
+        end=stamps[119],
+        costs=bf.Costs(slippage_bps=row["costs.slippage_bps"]),
+        sizing=row["sizing"],
+        cash=row["cash"],
+        limits=bf.Limits(max_wait=row["limits.max_wait"]),
+    )
+    assert alone.digest == row["digest"]
+    assert not (tmp_path / "study" / "curves").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"window": {"start": "2100-01-01"}}, "no bar of the panel lies in the window"),
+        ({"strategy": "momentum"}, "strategy"),
+        ({"profile": "zipline"}, "profile"),
+        ({"wndow": {}}, "did you mean 'window'"),
+    ],
+)
+def test_wrong_sweeps_are_named(small_panel, tmp_path, changes, words) -> None:
+    with pytest.raises(InputError, match=words):
+        sweep_over(small_panel, **changes).run(tmp_path / "study", executor="inline", progress=False)
+    assert not (tmp_path / "study").exists()
