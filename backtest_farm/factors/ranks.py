@@ -18,11 +18,11 @@ from typing import NamedTuple
 import numpy as np
 from filelock import FileLock
 
+from backtest_farm.cache import cache_root
 from backtest_farm.factors.kernels import momentum, rank_rows
 from backtest_farm.factors.spec import Momentum
 from backtest_farm.identity import digest
 from backtest_farm.kernel import RESULT_EPOCH
-from backtest_farm.kernel.jit import cache_root
 from backtest_farm.kernel.state import frozen
 from backtest_farm.panel import Panel
 

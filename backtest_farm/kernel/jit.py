@@ -20,15 +20,9 @@ import llvmlite.binding
 import numba
 import numpy as np
 
+from backtest_farm.cache import cache_root
+
 COMPILED_ROOMS = ("kernel", "factors")
-
-
-def cache_root() -> Path:
-    """Return the folder for everything that can be rebuilt: ``$BACKTEST_FARM_CACHE`` or the user's cache."""
-    chosen = os.environ.get("BACKTEST_FARM_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "backtest_farm"
 
 
 def _sources_digest() -> str:

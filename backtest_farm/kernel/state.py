@@ -196,7 +196,7 @@ FILL_VALUES = ("quantity", "base", "price", "commission", "spread", "slippage", 
 
 def frozen(array: np.ndarray, dtype: type = np.float64) -> np.ndarray:
     """Return `array` as the kernel takes it: C order, `dtype`, read-only; not copied if it is that."""
-    plain = np.ascontiguousarray(np.asarray(array), dtype=dtype)
+    plain: np.ndarray = np.ascontiguousarray(np.asarray(array), dtype=dtype)
     view = plain.view()
     view.flags.writeable = False
     return view

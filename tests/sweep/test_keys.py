@@ -139,4 +139,4 @@ def test_golden_digests():
     plan = Plan(spec, "data", "code", 1)
     assert plan.sweep_id == "bf0d599a317a4aa5b6a1a63e1507b349"
     assert plan.key(0) == "e0373c1b9dcf25d6bcd5fd820e175fba"
-    assert plan.keys(13, 14) == ["45aaaa7f6544eafb24e32196feca9fb5"]
+    assert plan.keys(13, 14) == ["b8b5f8982a57921b7b0ccfab46e23824"]

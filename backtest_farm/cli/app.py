@@ -1,0 +1,74 @@
+"""The tree of verbs, and how a command line that cannot be understood is answered."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from backtest_farm.cli import demo, panels, studies, sweeps
+from backtest_farm.cli.answer import Answer
+
+app = typer.Typer(
+    name="backtest-farm",
+    help="Backtest sweeps: thousands of trials over one panel, on this machine or a Ray cluster.",
+    epilog="Start with: backtest-farm demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+demo.register(app)
+sweeps.register(app)
+app.add_typer(panels.app, name="panel")
+app.add_typer(studies.app, name="study")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from backtest_farm import __version__
+
+        typer.echo(f"backtest-farm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and leave.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; a usage error becomes one message and 2."""
+    as_json = "--json" in arguments
+    try:
+        return app(list(arguments), prog_name="backtest-farm", standalone_mode=False) or 0
+    except typer.TyperException as error:
+        message = error.format_message()
+        if not message:  # a bare command: typer has printed its help instead
+            return 2
+        hint = f"see: {_help_command(arguments)}"
+        Answer(as_json, stdout=sys.stdout).refuse(message, hint=hint, exit_code=2)
+        return 2
+    except typer.Abort:
+        return 130
+
+
+def _help_command(arguments: Sequence[str]) -> str:
+    """The --help line of the deepest verb that `arguments` names correctly."""
+    node: object = typer.main.get_command(app)
+    words = ["backtest-farm"]
+    for word in arguments:
+        verbs = getattr(node, "commands", {})
+        if word not in verbs:
+            break
+        words.append(word)
+        node = verbs[word]
+    return " ".join([*words, "--help"])

@@ -1,0 +1,56 @@
+"""What a study needs of the place it is kept in: three verbs, none of which changes a file that exists."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from backtest_farm.errors import StoreError
+
+# Inside the classes below, `list` is a method.
+Names = list[str]
+
+
+class AlreadyExists(StoreError):
+    """A file of that name is there already; nothing was written."""
+
+
+class Missing(StoreError):
+    """No file of that name is there."""
+
+
+class Storage(Protocol):
+    """Create-only storage of named byte strings.
+
+    Names are relative, with ``/`` between folders (``fragments/a.arrow``). A file is either there in full or
+    not there at all, and never changes. That is all that a study asks, so that a local folder and an object
+    store with create-only puts can serve it alike.
+    """
+
+    @property
+    def uri(self) -> str:
+        """Where this is, in the form that `open_storage` takes in any process."""
+        ...
+
+    def put_new(self, name: str, data: bytes) -> None:
+        """Create `name` with content `data`, durably and all at once.
+
+        Raises
+        ------
+        AlreadyExists
+            If `name` is there already, whatever it holds. Of several racing writers exactly one succeeds.
+        """
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Return the content of `name`.
+
+        Raises
+        ------
+        Missing
+            If `name` is not there.
+        """
+        ...
+
+    def list(self, prefix: str, limit: int | None = None) -> Names:
+        """Return the sorted names that start with `prefix`; any `limit` of them when there are more."""
+        ...

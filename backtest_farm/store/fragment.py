@@ -1,0 +1,97 @@
+"""Fragments: the rows of one atom as one immutable Arrow file, named by atom and content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from backtest_farm.identity import digest_bytes
+from backtest_farm.storage import AlreadyExists, Storage
+from backtest_farm.store.arrow_file import table_from_bytes, table_to_bytes
+
+FOLDER = "fragments"
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """One atom's rows on disk.
+
+    Attributes
+    ----------
+    atom : int
+        The atom's number in its sweep.
+    name : str
+        ``fragments/<first 12 of the sweep id>-<atom>-<first 16 of sha256>.arrow``.
+    rows, failed : int
+        Rows in the file, and how many of them have a status other than ``ok``.
+    bytes : int
+        Size of the file.
+    sha256 : str
+        Hash of the whole file, 64 hexadecimal digits.
+    """
+
+    atom: int
+    name: str
+    rows: int
+    failed: int
+    bytes: int
+    sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attributes as a plain dict."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Fragment:
+        """Return the fragment that `values` describes; keys that are not attributes are left aside."""
+        return cls(**{name: values[name] for name in cls.__slots__})
+
+
+def write_fragment(storage: Storage, sweep_id: str, atom: int, table: pa.Table) -> Fragment:
+    """Write the rows of one atom and return what names them.
+
+    The same rows have the same bytes and so the same name: when a task is tried again, its file is already
+    there, and that is a success.
+
+    Parameters
+    ----------
+    storage : Storage
+        The study's storage.
+    sweep_id : str
+        The sweep that the atom belongs to.
+    atom : int
+        The atom's number.
+    table : pyarrow.Table
+        The rows; a column ``status`` is required, values are stored as they are.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be written, or one of that name holds other bytes.
+    """
+    data = table_to_bytes(table)
+    sha256 = digest_bytes(data)
+    failed = pc.sum(pc.not_equal(table.column("status").cast(pa.string()), "ok")).as_py() or 0
+    name = f"{FOLDER}/{sweep_id[:12]}-{atom:06d}-{sha256[:16]}.arrow"
+    fragment = Fragment(atom, name, table.num_rows, failed, len(data), sha256)
+    try:
+        storage.put_new(name, data)
+    except AlreadyExists:
+        read_fragment(storage, fragment)
+    return fragment
+
+
+def read_fragment(storage: Storage, fragment: Fragment) -> pa.Table:
+    """Return the rows of `fragment`, checked against its hash before anything is parsed.
+
+    Raises
+    ------
+    StoreError
+        If the file is missing or its content is not what was committed.
+    """
+    hint = "restore the file from a copy, or run the sweep into a new folder"
+    return table_from_bytes(storage.read(fragment.name), fragment.sha256, fragment.name, hint)

@@ -1,0 +1,235 @@
+"""The one owner of every path of a study."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from backtest_farm.errors import StoreError
+from backtest_farm.identity import canonical_json, digest_bytes
+from backtest_farm.storage import AlreadyExists, Storage, open_storage
+from backtest_farm.store.arrow_file import table_from_bytes, table_to_bytes
+from backtest_farm.store.commit_log import CommitLog
+from backtest_farm.store.fragment import Fragment, read_fragment
+from backtest_farm.store.spec_diff import spec_difference
+
+SWEEPS, CURVES, NOTES = "sweeps", "curves", "notes"
+_WORD = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+class StudyStore:
+    """A study's folder.
+
+    ``sweeps/<id>.json`` the frozen spec text; ``log/`` the commit records; ``fragments/`` rows, which count
+    once a record names them; ``curves/`` kept curves, safe to delete; ``notes/`` hosts and timings, outside
+    all digests. The first record of the log names the sweep and the hash of its spec.
+
+    Use `create` to write and `open` to read; the constructor is for them.
+    """
+
+    def __init__(self, storage: Storage, log: CommitLog) -> None:
+        self.storage = storage
+        self._log = log
+        self._fragments: dict[int, Fragment] = {}
+        self._n_learnt = 0
+        self._learn()
+        opening = log.records[0]
+        self.sweep_id: str = opening["sweep"]
+        self.spec_json: str = storage.read(f"{SWEEPS}/{self.sweep_id}.json").decode()
+        if digest_bytes(self.spec_json.encode()) != opening["spec_sha256"]:
+            raise StoreError(
+                f"{storage.uri}/{SWEEPS}/{self.sweep_id}.json was changed after the sweep began",
+                hint="restore the file from a copy",
+            )
+
+    @classmethod
+    def create(cls, place: str | os.PathLike[str], sweep_id: str, spec_json: str) -> StudyStore:
+        """Open the study at `place` for this sweep, creating it when nothing is there.
+
+        Parameters
+        ----------
+        place : str or path
+            A folder or URI.
+        sweep_id : str
+            The sweep's digest.
+        spec_json : str
+            The frozen sweep as canonical JSON text.
+
+        Raises
+        ------
+        StoreError
+            If another sweep lives there (the differing keys are shown), or something that is no study.
+        """
+        _require_word(sweep_id, "sweep id")
+        storage = open_storage(place)
+        log = CommitLog(storage)
+        log.refresh()
+        if not log.records:
+            _refuse_strangers(storage)
+            _put_same(storage, f"{SWEEPS}/{sweep_id}.json", spec_json.encode())
+            opening = {"kind": "sweep", "sweep": sweep_id, "spec_sha256": digest_bytes(spec_json.encode())}
+            log.append(lambda: None if log.records else opening)
+        store = cls(storage, log)
+        # Where the panel lies is no part of what a sweep is: the texts may differ, the digest may not.
+        if store.sweep_id != sweep_id:
+            raise StoreError(
+                f"{storage.uri} holds another sweep ({store.sweep_id[:12]}, not {sweep_id[:12]})",
+                faults=spec_difference(store.spec_json, spec_json),
+                hint="give the new sweep a folder of its own, or go back to the old spec",
+            )
+        return store
+
+    @classmethod
+    def open(cls, place: str | os.PathLike[str]) -> StudyStore:
+        """Open the study at `place` as it is.
+
+        Raises
+        ------
+        StoreError
+            If no study is there.
+        """
+        storage = open_storage(place)
+        log = CommitLog(storage)
+        log.refresh()
+        if not log.records:
+            raise StoreError(
+                f"{storage.uri} holds no study", hint="give the folder that a sweep was run into"
+            )
+        return cls(storage, log)
+
+    @property
+    def uri(self) -> str:
+        """Where the study is, in the form that every process understands."""
+        return self.storage.uri
+
+    def refresh(self) -> None:
+        """Take in what other processes committed since."""
+        self._log.refresh()
+        self._learn()
+
+    def committed(self) -> dict[int, Fragment]:
+        """Return the committed fragments by atom number, in order of atoms."""
+        return dict(sorted(self._fragments.items()))
+
+    def commit(self, fragments: Iterable[Fragment]) -> int:
+        """Record that these fragments count, and return how many of them did not before.
+
+        Raises
+        ------
+        StoreError
+            If an atom is committed already with other rows: its results depend on something outside its spec.
+        """
+        wanted = {fragment.atom: fragment for fragment in fragments}
+        new: dict[int, Fragment] = {}
+
+        def content() -> dict[str, Any] | None:
+            self._learn()
+            new.clear()
+            for atom, fragment in sorted(wanted.items()):
+                there = self._fragments.get(atom)
+                if there is None:
+                    new[atom] = fragment
+                elif there.sha256 != fragment.sha256:
+                    raise StoreError(
+                        f"{self.uri}: atom {atom} gave two results, {there.name} and {fragment.name}",
+                        hint="something outside the spec plays in: an unseeded draw, a clock, a library",
+                    )
+            rows = [fragment.to_dict() for fragment in new.values()]
+            return {"kind": "rows", "sweep": self.sweep_id, "fragments": rows} if rows else None
+
+        self._log.append(content)
+        self._learn()
+        return len(new)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Yield each committed fragment's rows in order of atoms, each file checked before it is parsed."""
+        for fragment in self.committed().values():
+            yield read_fragment(self.storage, fragment)
+
+    def put_curve(self, trial_key: str, table: pa.Table) -> None:
+        """Keep one trial's curve; the same curve again changes nothing.
+
+        Parameters
+        ----------
+        trial_key : str
+            The trial's key.
+        table : pyarrow.Table
+            The curve.
+        """
+        _require_word(trial_key, "trial key")
+        data = table_to_bytes(table)
+        _put_same(self.storage, f"{CURVES}/{trial_key}-{digest_bytes(data)}.arrow", data)
+
+    def get_curve(self, trial_key: str) -> pa.Table | None:
+        """Return the kept curve of a trial, or None when there is none (a replay makes it again).
+
+        Raises
+        ------
+        StoreError
+            If the kept file is damaged.
+        """
+        _require_word(trial_key, "trial key")
+        names = self.storage.list(f"{CURVES}/{trial_key}-")
+        if not names:
+            return None
+        sha256 = names[0].rpartition("-")[2].removesuffix(".arrow")
+        hint = f"delete {CURVES}/: a replay makes every curve again"
+        return table_from_bytes(self.storage.read(names[0]), sha256, names[0], hint)
+
+    def put_note(self, name: str, note: Mapping[str, Any]) -> None:
+        """Write a side file: how the work went, never what came out of it.
+
+        Parameters
+        ----------
+        name : str
+            A new name, letters, digits, ``_`` and ``-``.
+        note : mapping
+            Plain values.
+        """
+        _require_word(name, "note's name")
+        self.storage.put_new(f"{NOTES}/{name}.json", canonical_json(note).encode())
+
+    def notes(self) -> dict[str, dict[str, Any]]:
+        """Return the side files by name, in order of names."""
+        names = self.storage.list(f"{NOTES}/")
+        return {name[len(NOTES) + 1 : -len(".json")]: json.loads(self.storage.read(name)) for name in names}
+
+    def _learn(self) -> None:
+        records = self._log.records
+        for record in records[self._n_learnt :]:
+            if record["kind"] == "rows":
+                for values in record["fragments"]:
+                    fragment = Fragment.from_dict(values)
+                    self._fragments.setdefault(fragment.atom, fragment)
+        self._n_learnt = len(records)
+
+
+def _put_same(storage: Storage, name: str, data: bytes) -> None:
+    try:
+        storage.put_new(name, data)
+    except AlreadyExists:
+        if storage.read(name) != data:
+            raise StoreError(
+                f"{storage.uri}/{name} holds other bytes than it should", hint="remove the damaged file"
+            ) from None
+
+
+def _refuse_strangers(storage: Storage) -> None:
+    # Specs without a log are what a crash between the two leaves behind; anything else is not ours.
+    strangers = [name for name in storage.list("", limit=20) if not name.startswith(f"{SWEEPS}/")]
+    if strangers:
+        raise StoreError(
+            f"{storage.uri} holds something that is no study, nothing was written",
+            faults=strangers,
+            hint="give an empty or new folder",
+        )
+
+
+def _require_word(word: str, what: str) -> None:
+    if not _WORD.fullmatch(word):
+        raise StoreError(f"{word!r} cannot be a {what}: letters, digits, _ and - only, at most 128")

@@ -1,0 +1,69 @@
+"""The demo: over a thousand trials on local Ray, and nothing left to do the second time."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.cli.conftest import MAIN, Command, environment
+
+SMALL = ("--assets", "60", "--bars", "400", "--workers", "2")
+
+
+def test_demo(farm: Command, tmp_path: Path) -> None:
+    home = tmp_path / "home"  # Ray writes its token into the home folder
+    home.mkdir()
+    env = {"HOME": str(home)}
+
+    first = farm("demo", *SMALL, "--dir", "d e m o", "--json", cwd=tmp_path, env=env)
+    assert first.code == 0, first.err
+    said = first.document
+    assert said["summary"]["trials"] == said["summary"]["executed"] == said["summary"]["ok"] == 1152
+    assert len(said["leaderboard"]) == 10
+    assert set(said["seconds"]) == {"panel", "sweep", "leaderboard"}
+    assert any("'d e m o/study'" in line for line in said["next"])
+
+    again = farm("demo", *SMALL, "--dir", "d e m o", cwd=tmp_path, env=env)
+    assert again.code == 0, again.err
+    assert "0 run, 1,152 already there" in again.out
+    assert said["summary"]["digest"] in again.out
+    for verb in ("study top", "study replay", "panel build", "backtest-farm sweep"):
+        assert verb in again.out
+
+    # A file that somebody changed is theirs.
+    changed = tmp_path / "d e m o" / "sweep.yaml"
+    changed.write_text(changed.read_text() + "# mine\n")
+    refused = farm("demo", *SMALL, "--dir", "d e m o", cwd=tmp_path, env=env)
+    assert refused.code == 2
+    assert "sweep.yaml" in refused.err
+    assert changed.read_text().endswith("# mine\n")
+
+
+def test_ctrl_c_leaves_with_130_and_the_demo_goes_on_from_there(farm: Command, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    env = {"HOME": str(home)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, "demo", *SMALL],
+        cwd=tmp_path,
+        env=environment(env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "trials committed" in line:  # Ray is up, and workers are at it
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert out == ""
+    assert "Error: interrupted" in err
+
+    again = farm("demo", *SMALL, "--json", cwd=tmp_path, env=env)
+    assert again.code == 0, again.err
+    summary = again.document["summary"]
+    assert summary["ok"] == summary["trials"] == summary["executed"] + summary["reused"]

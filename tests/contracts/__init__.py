@@ -1,0 +1,1 @@
+"""Promises about the repository as a whole: imports, names, size, documents, versions."""

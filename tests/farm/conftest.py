@@ -1,0 +1,33 @@
+"""One local Ray node for all tests of this folder."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The HOME that the shared node was started with."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def ray_executor(ray_home: Path) -> Iterator:
+    """Two workers on a node of our own; HOME is private, and nothing of RAY_* comes in from outside."""
+    from backtest_farm.farm.ray.executor import RayExecutor
+
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        # Ray's own deprecations are not ours to mend.
+        warnings.simplefilter("ignore")
+        import os
+
+        for name in [name for name in os.environ if name.startswith("RAY_")]:
+            patch.delenv(name)
+        patch.setenv("HOME", str(ray_home))
+        executor = RayExecutor(workers=2)
+        yield executor
+        executor.close()

@@ -1,0 +1,128 @@
+"""Stopped half-way: what is committed is a whole prefix, nothing lives on, and the rest can be run."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from backtest_farm.farm import Outcome, SweepRequest, run_sweep
+from backtest_farm.farm.inline import InlineExecutor
+from backtest_farm.farm.interrupts import held_back
+from backtest_farm.store import StudyStore
+from tests.farm.cases import PER_ATOM, Driver, executions, fragments, sweep
+
+N_ATOMS = 120
+
+
+def resume_and_compare(tmp_path: Path, request: SweepRequest, executor) -> None:
+    """Resume what was stopped mid-work; in the end all must be as if nothing had happened."""
+    store = Path(request.store)
+    committed = len(fragments(store))
+    assert 0 < committed < N_ATOMS, "the stop did not land mid-work"
+    assert sum(table.num_rows for table in StudyStore.open(store).tables()) == committed * PER_ATOM
+    counted = tmp_path / "counted"
+    counted.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FARM_TEST_EXECUTIONS", str(counted))
+        summary = run_sweep(request, executor=executor, progress=False)
+    assert summary.n_new == (N_ATOMS - committed) * PER_ATOM
+    if executor == "inline":
+        assert executions(counted).total() == N_ATOMS - committed
+    run_sweep(sweep(tmp_path / "whole", N_ATOMS), executor="inline", progress=False)
+    assert fragments(store) == fragments(tmp_path / "whole")
+
+
+def request_in(tmp_path: Path, executor: str) -> SweepRequest:
+    return sweep(tmp_path / "s", N_ATOMS, seconds=0.02 if executor == "inline" else 0.05)
+
+
+def test_ctrl_c_inline(tmp_path: Path) -> None:
+    request = request_in(tmp_path, "inline")
+    driver = Driver(request, "inline", tmp_path)
+    driver.wait_until_committed()
+    driver.process.send_signal(signal.SIGINT)
+    out, err = driver.process.communicate(timeout=10)
+    assert (driver.process.returncode, out.strip()) == (130, "False"), err
+    committed = len(fragments(tmp_path / "s"))
+    assert re.search(rf"interrupted: {committed * PER_ATOM} of 480 trials .* run the same sweep again", err)
+    assert "Traceback" not in err
+    assert driver.survivors() == []
+    resume_and_compare(tmp_path, request, "inline")
+
+
+def test_ctrl_c_ray(tmp_path: Path, ray_executor) -> None:
+    request = request_in(tmp_path, "ray")
+    driver = Driver(request, "ray", tmp_path)
+    driver.wait_until_committed()
+    # As a terminal does it: the signal goes to every process of the group, Ray's too.
+    began = time.monotonic()
+    os.killpg(driver.process.pid, signal.SIGINT)
+    out, err = driver.process.communicate(timeout=20)
+    took = time.monotonic() - began
+    assert (driver.process.returncode, out.strip()) == (130, "True"), err
+    committed = len(fragments(tmp_path / "s"))
+    lines = err.splitlines()
+    assert lines[-1].startswith(f"interrupted: {committed * PER_ATOM} of 480 trials are committed")
+    assert all("trials" in line for line in lines), "only our lines are on the terminal"
+    assert took < 10
+    assert driver.survivors() == []
+    assert not (tmp_path / "home" / ".ray").exists()
+    resume_and_compare(tmp_path, request, ray_executor)
+
+
+@pytest.mark.parametrize("executor", ["inline", "ray"])
+def test_kill_9_of_the_driver(tmp_path: Path, executor: str, ray_executor) -> None:
+    request = request_in(tmp_path, executor)
+    driver = Driver(request, executor, tmp_path)
+    driver.wait_until_committed()
+    driver.process.kill()
+    driver.process.communicate(timeout=20)
+    # Ray's two agents wait a minute for a head that is gone, idle; nothing else may live on.
+    assert driver.survivors(spare=r"ray::(DashboardAgent|RuntimeEnvAgent)") == []
+    resume_and_compare(tmp_path, request, "inline" if executor == "inline" else ray_executor)
+
+
+def test_a_signal_waits_for_the_end_of_a_commit() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), held_back():
+        signal.raise_signal(signal.SIGINT)
+        done.append("body")
+    assert done == ["body"]
+    with held_back():
+        done.append("quiet")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    seen = []
+
+    def body() -> None:
+        with held_back():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert seen == [signal.default_int_handler]
+
+
+def test_an_interrupt_inside_an_atom_loses_that_shard_only(tmp_path: Path) -> None:
+    class Interrupting(InlineExecutor):
+        n_waits = 0
+
+        def wait(self, timeout: float) -> list[Outcome]:
+            self.n_waits += 1
+            if self.n_waits == 6:
+                raise KeyboardInterrupt
+            return super().wait(timeout)
+
+    request = sweep(tmp_path / "s")
+    with pytest.raises(KeyboardInterrupt, match=r"interrupted: \d+ of 160 trials"):
+        run_sweep(request, executor=Interrupting(), shard_seconds=1e-6, progress=False)
+    assert sorted(fragments(tmp_path / "s")) == [0, 1, 2, 3, 4]

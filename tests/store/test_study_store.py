@@ -1,0 +1,162 @@
+"""The study's folder: one sweep, what counts of it, and what lies beside."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from backtest_farm.errors import StoreError
+from backtest_farm.identity import canonical_json, digest
+from backtest_farm.store import StudyStore, write_fragment
+
+SPEC = {"panel": "us", "costs": {"commission_bps": [0, 5]}, "n": 10, "plain": True}
+
+
+def create(folder: Path, **changes) -> StudyStore:
+    spec = {**SPEC, **changes}
+    return StudyStore.create(folder, digest(spec), canonical_json(spec))
+
+
+def fragment(store: StudyStore, atom: int, value: float = 1.0):
+    table = pa.table({"trial": [atom], "status": ["ok"], "value": [value]})
+    return write_fragment(store.storage, store.sweep_id, atom, table)
+
+
+def test_what_was_committed_is_what_counts(tmp_path: Path) -> None:
+    store = create(tmp_path / "s")
+    fragments = [fragment(store, atom) for atom in (3, 1, 2, 0)]
+    assert store.commit(fragments[:2]) == 2
+    assert store.commit(fragments[1:3]) == 1
+    assert store.commit(fragments[:3]) == 0
+    again = StudyStore.open(tmp_path / "s")
+    assert list(again.committed()) == [1, 2, 3], "atom 0 is written, but in no record"
+    assert [table["trial"].to_pylist() for table in again.tables()] == [[1], [2], [3]]
+    assert (again.spec_json, again.sweep_id) == (store.spec_json, store.sweep_id)
+    assert len(list((tmp_path / "s" / "log").iterdir())) == 3
+
+
+def test_another_spec_is_refused_and_the_difference_shown(tmp_path: Path) -> None:
+    create(tmp_path)
+    assert create(tmp_path).committed() == {}
+    before = sorted(path for path in tmp_path.rglob("*"))
+    with pytest.raises(StoreError) as caught:
+        create(tmp_path, n=20, costs={"commission_bps": [0, 5], "half_spread_bps": 1}, plain=1)
+    assert caught.value.faults == ("costs.half_spread_bps: (absent) -> 1", "n: 10 -> 20", "plain: true -> 1")
+    assert "folder of its own" in str(caught.value)
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def test_a_long_difference_is_cut(tmp_path: Path) -> None:
+    create(tmp_path, axes={f"a{i:02d}": i for i in range(30)})
+    with pytest.raises(StoreError, match="and 10 more"):
+        create(tmp_path, axes={f"a{i:02d}": i + 1 for i in range(30)})
+
+
+def test_the_digest_decides_what_a_sweep_is_and_the_first_text_stays(tmp_path: Path) -> None:
+    StudyStore.create(tmp_path, "abc", '{"panel":"/here"}')
+    assert StudyStore.create(tmp_path, "abc", '{"panel":"/there"}').spec_json == '{"panel":"/here"}'
+    with pytest.raises(StoreError, match=r"another sweep \(abc, not abd\)"):
+        StudyStore.create(tmp_path, "abd", '{"panel":"/here"}')
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    with pytest.raises(StoreError, match=r"no study, nothing was written[\s\S]*photos/a.jpg"):
+        create(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+    with pytest.raises(StoreError, match="holds no study"):
+        StudyStore.open(tmp_path)
+    with pytest.raises(StoreError, match="holds no study"):
+        StudyStore.open(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_crash_between_spec_and_log_is_mended_by_the_next_start(tmp_path: Path) -> None:
+    create(tmp_path)
+    shutil.rmtree(tmp_path / "log")
+    store = create(tmp_path)
+    assert store.commit([fragment(store, 0)]) == 1
+
+
+def test_a_changed_spec_file_is_noticed(tmp_path: Path) -> None:
+    store = create(tmp_path)
+    file = tmp_path / "sweeps" / f"{store.sweep_id}.json"
+    file.write_text(file.read_text().replace("10", "11"))
+    with pytest.raises(StoreError, match="was changed after the sweep began"):
+        StudyStore.open(tmp_path)
+
+
+def test_two_results_for_one_atom_expose_themselves(tmp_path: Path) -> None:
+    store = create(tmp_path)
+    store.commit([fragment(store, 4)])
+    with pytest.raises(StoreError, match=r"atom 4 gave two results"):
+        store.commit([fragment(store, 4, value=2.0)])
+
+
+def test_a_damaged_fragment_stops_reading(tmp_path: Path) -> None:
+    store = create(tmp_path)
+    one = fragment(store, 0)
+    store.commit([one])
+    with open(tmp_path / one.name, "r+b") as file:
+        file.seek(200)
+        file.write(b"\xff")
+    with pytest.raises(StoreError, match="damaged"):
+        list(StudyStore.open(tmp_path).tables())
+
+
+def test_two_drivers_make_one_history_without_double_rows(tmp_path: Path) -> None:
+    create(tmp_path)
+    start, new = threading.Barrier(3), []
+
+    def driver() -> None:
+        store = create(tmp_path)
+        start.wait()
+        for atom in range(30):
+            new.append(store.commit([fragment(store, atom)]))
+
+    threads = [threading.Thread(target=driver) for _ in range(3)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert sum(new) == 30 and len(new) == 90
+    store = StudyStore.open(tmp_path)
+    assert list(store.committed()) == list(range(30))
+    assert len(list((tmp_path / "log").iterdir())) == 31
+
+
+def test_a_reader_sees_what_came_since(tmp_path: Path) -> None:
+    writer, reader = create(tmp_path), create(tmp_path)
+    writer.commit([fragment(writer, 0)])
+    assert list(reader.committed()) == []
+    reader.refresh()
+    assert list(reader.committed()) == [0]
+
+
+def test_curves_are_kept_beside_and_may_go(tmp_path: Path) -> None:
+    store = create(tmp_path)
+    curve = pa.table({"equity": [1.0, 1.5, 0.1 + 0.2]})
+    assert store.get_curve("k1") is None
+    store.put_curve("k1", curve)
+    store.put_curve("k1", curve)
+    assert StudyStore.open(tmp_path).get_curve("k1").equals(curve)
+    assert store.get_curve("k") is None
+    file = next((tmp_path / "curves").iterdir())
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(StoreError, match=r"damaged[\s\S]*delete curves/"):
+        store.get_curve("k1")
+    shutil.rmtree(tmp_path / "curves")
+    assert StudyStore.open(tmp_path).get_curve("k1") is None
+    with pytest.raises(StoreError, match="cannot be a trial key"):
+        store.put_curve("../k", curve)
+
+
+def test_notes_are_side_files(tmp_path: Path) -> None:
+    store = create(tmp_path)
+    store.put_note("run-1", {"host": "a", "seconds": 0.5})
+    assert StudyStore.open(tmp_path).notes() == {"run-1": {"host": "a", "seconds": 0.5}}
+    shutil.rmtree(tmp_path / "notes")
+    assert StudyStore.open(tmp_path).notes() == {}
