@@ -206,7 +206,7 @@ def run_tile(
     capacity = max(1, min(n_assets, 2 * most + SPARE_SLOTS))
     book = state.new_book(trials.starting_cash, n_assets, capacity)
     record = state.new_record(n_bars if record_bars else 0, n_trials, fill_rows)
-    leg = np.zeros((capacity, 3))
+    todo = np.zeros((2, capacity), np.int64)
     wanted, owner = np.zeros(n_assets), np.zeros(n_assets, np.int64)
     bars_per_call = max(1, TRIAL_BARS_PER_CALL // n_trials)
     for slab in window.slabs:
@@ -214,14 +214,14 @@ def run_tile(
         while book.clock[0] < stop:
             until = min(stop, int(book.clock[0]) + bars_per_call)
             code = advance(
-                book, slab, trials, window.lives, targets, record, leg, wanted, owner, until, n_bars
+                book, slab, trials, window.lives, targets, record, todo, wanted, owner, until, n_bars
             )
             if code == DONE:
                 continue
             if code == NEED_SLOTS:
                 capacity *= 2
                 book = state.grown(book, capacity)
-                leg = np.zeros((capacity, 3))
+                todo = np.zeros((2, capacity), np.int64)
             else:
                 record = state.roomier(record, 2 * len(record.keys) + 3 * int(book.slots.sum()))
     finish(book)

@@ -21,44 +21,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from backtest_farm.kernel.jit import jit
-from backtest_farm.kernel.state import (
-    FORCED,
-    N_BUST,
-    N_CANCELLED,
-    N_EXPIRED,
-    N_FILLS,
-    N_HALTED,
-    N_NO_CASH,
-    N_NO_PRICE,
-    N_ORDERS,
-    N_REPLACED,
-    N_STALE_BARS,
-    N_TRADES,
-    N_UNFILLED,
-    NO_ORDER,
-    R_BUST,
-    R_DELISTING,
-    R_TARGET,
-    S_BARS_HELD,
-    S_COSTS,
-    S_DOWNSIDE,
-    S_DRAWDOWN,
-    S_EQUITY,
-    S_GROSS,
-    S_LOSS,
-    S_M2,
-    S_M3,
-    S_M4,
-    S_MEAN,
-    S_NOTIONAL,
-    S_PEAK,
-    S_PROFIT,
-    S_WINS,
-    SEGMENTS,
-    SIZE_AT_FILL,
-    WAITING,
-)
+from backtest_farm.kernel import state as s
+from backtest_farm.kernel.jit import inlined, jit
 
 DONE, NEED_SLOTS, NEED_ROWS = 0, 1, 2
 """What `advance` returns: the slab is finished, or room is needed before the next bar can run."""
@@ -73,6 +37,83 @@ _MIX_0 = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _SHIFT_0 = np.uint64(32)
 _SHIFT_1 = np.uint64(29)
+
+
+@inlined
+def _mixed(state, bits, factor, shift):
+    """Return a lane of the digest with 64 more bits mixed in."""
+    mixed = (state ^ bits) * factor
+    return mixed ^ (mixed >> shift)
+
+
+@inlined
+def _move_slot(book, k, source, place):
+    """Copy one slot of a trial to another place; what stood there is lost."""
+    book.asset[k, place] = book.asset[k, source]
+    book.quantity[k, place] = book.quantity[k, source]
+    book.target[k, place] = book.target[k, source]
+    book.order[k, place] = book.order[k, source]
+    book.decided[k, place] = book.decided[k, source]
+    book.noted[k, place] = book.noted[k, source]
+    book.entry_bar[k, place] = book.entry_bar[k, source]
+    book.entry_base[k, place] = book.entry_base[k, source]
+    book.flow[k, place] = book.flow[k, source]
+
+
+@inlined
+def _close_trade(book, k, i, t):
+    """Count the round trip that ends at bar `t` in slot `i`."""
+    profit = book.flow[k, i]
+    book.counters[s.N_TRADES, k] += 1
+    book.sums[s.S_BARS_HELD, k] += t - book.entry_bar[k, i]
+    if profit > 0.0:
+        book.sums[s.S_WINS, k] += 1.0
+        book.sums[s.S_PROFIT, k] += profit
+    else:
+        book.sums[s.S_LOSS, k] -= profit
+
+
+@inlined
+def _record_fill(record, k, decided, t, a, reason, quantity, base, price, commission, spread, slippage):
+    """Append a row to the ledger, if there is one."""
+    if record.keys.shape[0] == 0:
+        return
+    row = record.used[0]
+    record.used[0] = row + 1
+    keys, values = record.keys[row], record.values[row]
+    keys[0], keys[1], keys[2], keys[3], keys[4] = k, decided, t, a, reason
+    values[0], values[1], values[2] = quantity, base, price
+    values[3], values[4], values[5], values[6] = commission, spread, slippage, 0.0
+
+
+@inlined
+def _trade(book, terms, record, k, i, t, quantity, after, base):
+    """Fill `quantity` of slot `i` at `base`, which leaves the position at `after`."""
+    size = abs(quantity)
+    distance = terms.half_spread[k] + terms.slippage[k]
+    price = base * (1.0 + distance if quantity > 0.0 else 1.0 - distance)
+    notional = size * price
+    commission = terms.commission[k] * notional
+    spread = terms.half_spread[k] * size * base
+    slippage = terms.slippage[k] * size * base
+    flow = quantity * price + commission
+    book.cash[k] -= flow
+    book.bar_values[2, k] += notional
+    book.bar_values[3, k] += commission + spread + slippage
+    book.counters[s.N_FILLS, k] += 1
+    if book.quantity[k, i] == 0.0:
+        book.entry_bar[k, i] = t
+        book.entry_base[k, i] = base
+        book.flow[k, i] = 0.0
+    book.flow[k, i] -= flow
+    book.quantity[k, i] = after
+    if after == 0.0:
+        _close_trade(book, k, i, t)
+    reason = s.R_BUST if book.order[k, i] == s.FORCED else s.R_TARGET
+    a = book.asset[k, i]
+    _record_fill(
+        record, k, book.decided[k, i], t, a, reason, quantity, base, price, commission, spread, slippage
+    )
 
 
 @jit
@@ -97,7 +138,6 @@ def _room(book, terms, targets, record, t):
 @jit
 def _end_lives(book, lives, record, t):
     """Step 2: on the bar after its end of life a position is closed at the payout, without costs."""
-    recording = record.keys.shape[0] > 0
     event = book.clock[1]
     while event < lives.end_bar.shape[0] and lives.end_bar[event] < t:
         # Lives that ended before the window have nothing to close: no trial could hold them.
@@ -111,8 +151,8 @@ def _end_lives(book, lives, record, t):
                     break
             if found < 0:
                 continue
-            if book.order[k, found] != NO_ORDER:
-                book.counters[N_CANCELLED, k] += 1
+            if book.order[k, found] != s.NO_ORDER:
+                book.counters[s.N_CANCELLED, k] += 1
                 book.waiting[k] -= 1
             quantity = book.quantity[k, found]
             if quantity != 0.0:
@@ -122,49 +162,23 @@ def _end_lives(book, lives, record, t):
                     if price != price:
                         price = book.entry_base[k, found]
                 book.cash[k] += quantity * price
-                profit = book.flow[k, found] + quantity * price
-                book.counters[N_TRADES, k] += 1
-                book.sums[S_BARS_HELD, k] += t - book.entry_bar[k, found]
-                if profit > 0.0:
-                    book.sums[S_WINS, k] += 1.0
-                    book.sums[S_PROFIT, k] += profit
-                else:
-                    book.sums[S_LOSS, k] -= profit
-                if recording:
-                    row = record.used[0]
-                    record.keys[row, 0] = k
-                    record.keys[row, 1] = t - 1
-                    record.keys[row, 2] = t
-                    record.keys[row, 3] = a
-                    record.keys[row, 4] = R_DELISTING
-                    record.values[row, :] = 0.0
-                    record.values[row, 0] = -quantity
-                    record.values[row, 1] = price
-                    record.values[row, 2] = price
-                    record.used[0] = row + 1
+                book.flow[k, found] += quantity * price
+                _close_trade(book, k, found, t)
+                _record_fill(record, k, t - 1, t, a, s.R_DELISTING, -quantity, price, price, 0.0, 0.0, 0.0)
             for i in range(found, used - 1):
-                book.asset[k, i] = book.asset[k, i + 1]
-                book.quantity[k, i] = book.quantity[k, i + 1]
-                book.target[k, i] = book.target[k, i + 1]
-                book.order[k, i] = book.order[k, i + 1]
-                book.decided[k, i] = book.decided[k, i + 1]
-                book.noted[k, i] = book.noted[k, i + 1]
-                book.entry_bar[k, i] = book.entry_bar[k, i + 1]
-                book.entry_base[k, i] = book.entry_base[k, i + 1]
-                book.flow[k, i] = book.flow[k, i + 1]
+                _move_slot(book, k, i + 1, i)
             book.slots[k] = used - 1
         event += 1
     book.clock[1] = event
 
 
 @jit
-def _fill(book, slab, terms, record, leg, t):
+def _fill(book, slab, terms, record, todo, t):
     """Step 3: every waiting order meets the open of bar `t` in one pass.
 
-    `leg` is scratch of shape (C, 3): the signed quantity of each slot in group (a) reductions and covers,
-    (b) new or larger shorts, (c) buys that open or enlarge longs.
+    Reductions and covers, group (a), are filled as they are met. `todo` (2, C) is scratch for the slots whose
+    order goes on: to a new or larger short (b), or to a buy that opens or enlarges a long (c).
     """
-    recording = record.keys.shape[0] > 0
     row = t - slab.first
     for k in range(book.slots.shape[0]):
         if book.waiting[k] == 0:
@@ -184,151 +198,89 @@ def _fill(book, slab, terms, record, leg, t):
                         price = book.entry_base[k, i]
                 equity += quantity * price
 
-        # Which orders meet a price, and what each of them is in (a), (b), (c).
-        sell_fraction = 1.0 - (terms.half_spread[k] + terms.slippage[k])
-        buy_fraction = 1.0 + (terms.half_spread[k] + terms.slippage[k])
-        commission_fraction = terms.commission[k]
+        distance = terms.half_spread[k] + terms.slippage[k]
+        outlay_per_money = (1.0 + distance) * (1.0 + terms.commission[k])
         outlay = 0.0
-        groups = 0
+        shorts = 0
+        buys = 0
+        waiting = 0
+        empty = 0
         for i in range(used):
-            leg[i, 0] = 0.0
-            leg[i, 1] = 0.0
-            leg[i, 2] = 0.0
             state = book.order[k, i]
-            if state == NO_ORDER:
+            if state == s.NO_ORDER:
                 continue
-            a = book.asset[k, i]
-            base = slab.open[row, a]
+            held = book.quantity[k, i]
+            base = slab.open[row, book.asset[k, i]]
             if not (base > 0.0 and base < np.inf):
                 if book.noted[k, i] == 0:
                     book.noted[k, i] = 1
-                    book.counters[N_NO_PRICE, k] += 1
-                if state == WAITING and t - book.decided[k, i] >= terms.max_wait[k]:
-                    book.counters[N_EXPIRED, k] += 1
-                    book.order[k, i] = NO_ORDER
-                    book.waiting[k] -= 1
+                    book.counters[s.N_NO_PRICE, k] += 1
+                if state == s.WAITING and t - book.decided[k, i] >= terms.max_wait[k]:
+                    book.counters[s.N_EXPIRED, k] += 1
+                    book.order[k, i] = s.NO_ORDER
+                    empty += held == 0.0
+                else:
+                    waiting += 1
                 continue
-            held = book.quantity[k, i]
             target = book.target[k, i]
-            if state == WAITING and terms.sizing[k] == SIZE_AT_FILL:
+            if state == s.WAITING and terms.sizing[k] == s.SIZE_AT_FILL:
                 target = target * equity / base if equity > 0.0 else 0.0
                 closing = target == 0.0 and held != 0.0
                 size = abs(target - held)
                 if not closing and (size == 0.0 or size * base < DUST * equity):
-                    book.order[k, i] = NO_ORDER
-                    book.waiting[k] -= 1
+                    book.order[k, i] = s.NO_ORDER
+                    empty += held == 0.0
                     continue
                 book.target[k, i] = target
-                book.counters[N_ORDERS, k] += 1
-            rest = held
-            if held > 0.0 and target < held:
-                rest = target if target > 0.0 else 0.0
-                leg[i, 0] = rest - held
-                groups |= 1
-            elif held < 0.0 and target > held:
-                rest = target if target < 0.0 else 0.0
-                leg[i, 0] = rest - held
-                groups |= 1
-            if target < rest:
-                leg[i, 1] = target - rest
-                groups |= 2
-            elif target > rest:
-                leg[i, 2] = target - rest
-                outlay += (target - rest) * (base * buy_fraction) * (1.0 + commission_fraction)
-                groups |= 4
-            if leg[i, 0] == 0.0 and leg[i, 1] == 0.0 and leg[i, 2] == 0.0:
-                book.order[k, i] = NO_ORDER
-                book.waiting[k] -= 1
+                book.counters[s.N_ORDERS, k] += 1
+            if (held > 0.0 and target < held) or (held < 0.0 and target > held):
+                # A reduction stops at 0; a reversal goes on from there as a second fill.
+                after = target if target * held > 0.0 else 0.0
+                _trade(book, terms, record, k, i, t, after - held, after, base)
+                held = after
+            if target < held:
+                todo[0, shorts] = i
+                shorts += 1
+            elif target > held:
+                todo[1, buys] = i
+                buys += 1
+                outlay += (target - held) * base * outlay_per_money
+            else:
+                book.order[k, i] = s.NO_ORDER
+                empty += held == 0.0
 
-        for group in range(3):
-            if groups & (1 << group) == 0:
-                continue
+        for group in range(2):
             scale = 1.0
-            if group == 2:
-                free = book.cash[k]
-                if outlay > free + CASH_TOLERANCE * equity:
-                    scale = min(max(free / outlay, 0.0), 1.0)
-            for i in range(used):
-                quantity = leg[i, group]
-                if quantity == 0.0:
-                    continue
-                a = book.asset[k, i]
-                base = slab.open[row, a]
+            if group == 1 and outlay > book.cash[k] + CASH_TOLERANCE * equity:
+                scale = min(max(book.cash[k] / outlay, 0.0), 1.0)
+                book.counters[s.N_NO_CASH, k] += buys
+            for j in range(buys if group == 1 else shorts):
+                i = todo[group, j]
                 held = book.quantity[k, i]
-                # An uncut last leg lands on the target itself, so that a closing is exactly 0.
-                after = 0.0
-                if group != 0 or held * book.target[k, i] > 0.0:
-                    after = book.target[k, i]
+                after = book.target[k, i]
+                quantity = after - held
+                base = slab.open[row, book.asset[k, i]]
                 if scale < 1.0:
-                    book.counters[N_NO_CASH, k] += 1
                     quantity *= scale
-                    # Rounding leaves a fully invested book cash of 1e-16 of its equity: no order of that
-                    # size.
+                    # Rounding leaves a fully invested book cash of 1e-16 of its equity: no order of that size.
                     if quantity * base < DUST * equity:
                         quantity = 0.0
                     after = held + quantity
                 if quantity != 0.0:
-                    size = abs(quantity)
-                    price = base * (buy_fraction if quantity > 0.0 else sell_fraction)
-                    notional = size * price
-                    commission = commission_fraction * notional
-                    spread = terms.half_spread[k] * size * base
-                    slippage = terms.slippage[k] * size * base
-                    book.cash[k] -= quantity * price + commission
-                    book.bar_values[2, k] += notional
-                    book.bar_values[3, k] += commission + spread + slippage
-                    book.counters[N_FILLS, k] += 1
-                    if held == 0.0:
-                        book.entry_bar[k, i] = t
-                        book.entry_base[k, i] = base
-                        book.flow[k, i] = 0.0
-                    book.flow[k, i] -= quantity * price + commission
-                    book.quantity[k, i] = after
-                    if after == 0.0:
-                        profit = book.flow[k, i]
-                        book.counters[N_TRADES, k] += 1
-                        book.sums[S_BARS_HELD, k] += t - book.entry_bar[k, i]
-                        if profit > 0.0:
-                            book.sums[S_WINS, k] += 1.0
-                            book.sums[S_PROFIT, k] += profit
-                        else:
-                            book.sums[S_LOSS, k] -= profit
-                    if recording:
-                        out = record.used[0]
-                        record.keys[out, 0] = k
-                        record.keys[out, 1] = book.decided[k, i]
-                        record.keys[out, 2] = t
-                        record.keys[out, 3] = a
-                        record.keys[out, 4] = R_BUST if book.order[k, i] == FORCED else R_TARGET
-                        record.values[out, 0] = quantity
-                        record.values[out, 1] = base
-                        record.values[out, 2] = price
-                        record.values[out, 3] = commission
-                        record.values[out, 4] = spread
-                        record.values[out, 5] = slippage
-                        record.values[out, 6] = 0.0
-                        record.used[0] = out + 1
+                    _trade(book, terms, record, k, i, t, quantity, after, base)
+                book.order[k, i] = s.NO_ORDER
+                empty += after == 0.0
+        book.waiting[k] = waiting
 
-        # An order ends with its first try at a price; what is neither held nor waiting leaves its slot.
-        kept = 0
-        for i in range(used):
-            if leg[i, 0] != 0.0 or leg[i, 1] != 0.0 or leg[i, 2] != 0.0:
-                book.order[k, i] = NO_ORDER
-                book.waiting[k] -= 1
-            if book.quantity[k, i] == 0.0 and book.order[k, i] == NO_ORDER:
-                continue
-            if kept != i:
-                book.asset[k, kept] = book.asset[k, i]
-                book.quantity[k, kept] = book.quantity[k, i]
-                book.target[k, kept] = book.target[k, i]
-                book.order[k, kept] = book.order[k, i]
-                book.decided[k, kept] = book.decided[k, i]
-                book.noted[k, kept] = book.noted[k, i]
-                book.entry_bar[k, kept] = book.entry_bar[k, i]
-                book.entry_base[k, kept] = book.entry_base[k, i]
-                book.flow[k, kept] = book.flow[k, i]
-            kept += 1
-        book.slots[k] = kept
+        # What is neither held nor waited for leaves its slot.
+        if empty > 0:
+            kept = 0
+            for i in range(used):
+                if book.quantity[k, i] != 0.0 or book.order[k, i] != s.NO_ORDER:
+                    if kept != i:
+                        _move_slot(book, k, i, kept)
+                    kept += 1
+            book.slots[k] = kept
 
 
 @jit
@@ -359,7 +311,7 @@ def _mark(book, slab, t):
             net += value
             gross += abs(value)
             positions += 1
-        book.counters[N_STALE_BARS, k] += stale
+        book.counters[s.N_STALE_BARS, k] += stale
         book.exposure[0, k] = gross
         book.exposure[1, k] = net
         book.exposure[2, k] = positions
@@ -380,23 +332,19 @@ def _decide(book, terms, lives, targets, wanted, owner, t):
         equity = book.bar_values[0, k]
         if equity <= 0.0 and book.bust[k] == 0:
             book.bust[k] = 1
-            book.counters[N_BUST, k] = 1
+            book.counters[s.N_BUST, k] = 1
             kept = 0
             for i in range(book.slots[k]):
-                if book.order[k, i] != NO_ORDER:
-                    book.counters[N_CANCELLED, k] += 1
+                if book.order[k, i] != s.NO_ORDER:
+                    book.counters[s.N_CANCELLED, k] += 1
                 if book.quantity[k, i] == 0.0:
                     continue
-                book.asset[k, kept] = book.asset[k, i]
-                book.quantity[k, kept] = book.quantity[k, i]
-                book.entry_bar[k, kept] = book.entry_bar[k, i]
-                book.entry_base[k, kept] = book.entry_base[k, i]
-                book.flow[k, kept] = book.flow[k, i]
+                _move_slot(book, k, i, kept)
                 book.target[k, kept] = 0.0
-                book.order[k, kept] = FORCED
+                book.order[k, kept] = s.FORCED
                 book.decided[k, kept] = t
                 book.noted[k, kept] = 0
-                book.counters[N_ORDERS, k] += 1
+                book.counters[s.N_ORDERS, k] += 1
                 kept += 1
             book.slots[k] = kept
             book.waiting[k] = kept
@@ -408,7 +356,7 @@ def _decide(book, terms, lives, targets, wanted, owner, t):
         if names == 0:
             continue
         if book.bust[k]:
-            book.counters[N_HALTED, k] += 1
+            book.counters[s.N_HALTED, k] += 1
             continue
 
         # Serial numbers grow with every decision of every trial, so that none of them meets an old owner.
@@ -419,7 +367,7 @@ def _decide(book, terms, lives, targets, wanted, owner, t):
             if weight != 0.0 and t <= lives.last_bar[a]:
                 wanted[a] = weight
                 owner[a] = serial
-        at_fill = terms.sizing[k] == SIZE_AT_FILL
+        at_fill = terms.sizing[k] == s.SIZE_AT_FILL
 
         # Assets that are held or waited for: a target is a set, absent assets are closed.
         used = book.slots[k]
@@ -427,37 +375,34 @@ def _decide(book, terms, lives, targets, wanted, owner, t):
         for i in range(used):
             a = book.asset[k, i]
             held = book.quantity[k, i]
-            if book.order[k, i] != NO_ORDER:
-                book.counters[N_REPLACED, k] += 1
+            if book.order[k, i] != s.NO_ORDER:
+                book.counters[s.N_REPLACED, k] += 1
             weight = 0.0
             if owner[a] == serial:
                 weight = wanted[a]
                 owner[a] = serial + 1
-            state = NO_ORDER
+            state = s.NO_ORDER
             target = weight
             if at_fill:
                 if weight != 0.0 or held != 0.0:
-                    state = WAITING
+                    state = s.WAITING
             else:
                 price = book.mark[a]
                 if price != price and held != 0.0:
                     price = book.entry_base[k, i]
                 if weight != 0.0 and price != price:
-                    book.counters[N_NO_PRICE, k] += 1
+                    book.counters[s.N_NO_PRICE, k] += 1
                 else:
                     target = weight * equity / price if weight != 0.0 and equity > 0.0 else 0.0
                     size = abs(target - held)
                     closing = target == 0.0 and held != 0.0
                     if closing or (size != 0.0 and not size * price < DUST * equity):
-                        state = WAITING
-                        book.counters[N_ORDERS, k] += 1
-            if held == 0.0 and state == NO_ORDER:
+                        state = s.WAITING
+                        book.counters[s.N_ORDERS, k] += 1
+            if held == 0.0 and state == s.NO_ORDER:
                 continue
-            book.asset[k, kept] = a
-            book.quantity[k, kept] = held
-            book.entry_bar[k, kept] = book.entry_bar[k, i]
-            book.entry_base[k, kept] = book.entry_base[k, i]
-            book.flow[k, kept] = book.flow[k, i]
+            if kept != i:
+                _move_slot(book, k, i, kept)
             book.target[k, kept] = target
             book.order[k, kept] = state
             book.decided[k, kept] = t
@@ -474,29 +419,21 @@ def _decide(book, terms, lives, targets, wanted, owner, t):
             if not at_fill:
                 price = book.mark[a]
                 if price != price:
-                    book.counters[N_NO_PRICE, k] += 1
+                    book.counters[s.N_NO_PRICE, k] += 1
                     continue
                 target = target * equity / price if equity > 0.0 else 0.0
                 size = abs(target)
                 if size == 0.0 or size * price < DUST * equity:
                     continue
-                book.counters[N_ORDERS, k] += 1
+                book.counters[s.N_ORDERS, k] += 1
             i = kept
             while i > 0 and book.asset[k, i - 1] > a:
-                book.asset[k, i] = book.asset[k, i - 1]
-                book.quantity[k, i] = book.quantity[k, i - 1]
-                book.target[k, i] = book.target[k, i - 1]
-                book.order[k, i] = book.order[k, i - 1]
-                book.decided[k, i] = book.decided[k, i - 1]
-                book.noted[k, i] = book.noted[k, i - 1]
-                book.entry_bar[k, i] = book.entry_bar[k, i - 1]
-                book.entry_base[k, i] = book.entry_base[k, i - 1]
-                book.flow[k, i] = book.flow[k, i - 1]
+                _move_slot(book, k, i - 1, i)
                 i -= 1
             book.asset[k, i] = a
             book.quantity[k, i] = 0.0
             book.target[k, i] = target
-            book.order[k, i] = WAITING
+            book.order[k, i] = s.WAITING
             book.decided[k, i] = t
             book.noted[k, i] = 0
             book.entry_bar[k, i] = 0
@@ -506,7 +443,7 @@ def _decide(book, terms, lives, targets, wanted, owner, t):
         book.slots[k] = kept
         orders = 0
         for i in range(kept):
-            if book.order[k, i] != NO_ORDER:
+            if book.order[k, i] != s.NO_ORDER:
                 orders += 1
         book.waiting[k] = orders
 
@@ -517,14 +454,14 @@ def _account(book, terms, record, t, n_bars):
     sums = book.sums
     count = t + 1.0
     share = 1.0 / count
-    segment = t * SEGMENTS // n_bars
+    segment = t * s.SEGMENTS // n_bars
     recording = record.bars.shape[0] > 0
     for k in range(book.slots.shape[0]):
         equity = book.bar_values[0, k]
         before = book.equity[k]
         notional = book.bar_values[2, k]
         # Once equity was not positive, a return has no meaning any more: 0 from the next bar on.
-        if sums[S_PEAK, k] < 0.0:
+        if sums[s.S_PEAK, k] < 0.0:
             r = 0.0
         else:
             r = equity / before - 1.0
@@ -541,50 +478,48 @@ def _account(book, terms, record, t, n_bars):
 
         # Moments by the one-pass update of Pébay (Sandia report SAND2008-6212): no cancellation however small
         # the deviation is beside the mean; 1/count is the same for the whole tile.
-        delta = r - sums[S_MEAN, k]
+        delta = r - sums[s.S_MEAN, k]
         step = delta * share
         square = step * step
         term = delta * step * t
-        m2 = sums[S_M2, k]
-        m3 = sums[S_M3, k]
-        sums[S_M4, k] += (
+        m2 = sums[s.S_M2, k]
+        m3 = sums[s.S_M3, k]
+        sums[s.S_M4, k] += (
             term * square * (count * count - 3.0 * count + 3.0) + 6.0 * square * m2 - 4.0 * step * m3
         )
-        sums[S_M3, k] = m3 + term * step * (count - 2.0) - 3.0 * step * m2
-        sums[S_M2, k] = m2 + term
-        sums[S_MEAN, k] += step
+        sums[s.S_M3, k] = m3 + term * step * (count - 2.0) - 3.0 * step * m2
+        sums[s.S_M2, k] = m2 + term
+        sums[s.S_MEAN, k] += step
         low = min(r, 0.0)
-        sums[S_DOWNSIDE, k] += low * low
+        sums[s.S_DOWNSIDE, k] += low * low
         book.segments[0, segment, k] += r
         book.segments[1, segment, k] += r * r
 
         # A peak below zero marks a book that was bust on an earlier bar; its drawdown still counts.
-        peak = abs(sums[S_PEAK, k])
+        peak = abs(sums[s.S_PEAK, k])
         if equity > peak:
             peak = equity
-        sums[S_DRAWDOWN, k] = min(sums[S_DRAWDOWN, k], equity / peak - 1.0)
-        sums[S_PEAK, k] = -peak if (equity <= 0.0 or sums[S_PEAK, k] < 0.0) else peak
-        sums[S_EQUITY, k] += equity
-        sums[S_GROSS, k] += gross
-        sums[S_NOTIONAL, k] += notional
-        sums[S_COSTS, k] += book.bar_values[3, k]
+        sums[s.S_DRAWDOWN, k] = min(sums[s.S_DRAWDOWN, k], equity / peak - 1.0)
+        sums[s.S_PEAK, k] = -peak if (equity <= 0.0 or sums[s.S_PEAK, k] < 0.0) else peak
+        sums[s.S_EQUITY, k] += equity
+        sums[s.S_GROSS, k] += gross
+        sums[s.S_NOTIONAL, k] += notional
+        sums[s.S_COSTS, k] += book.bar_values[3, k]
         if not abs(equity) < np.inf:
             book.broken[k] = 1
         book.equity[k] = equity
     for column in range(4):
         for k in range(book.slots.shape[0]):
             bits = book.bar_bits[column, k]
-            h0 = (book.digest[0, k] ^ bits) * _MIX_0
-            book.digest[0, k] = h0 ^ (h0 >> _SHIFT_0)
-            h1 = (book.digest[1, k] + bits) * _MIX_1
-            book.digest[1, k] = h1 ^ (h1 >> _SHIFT_1)
+            book.digest[0, k] = _mixed(book.digest[0, k], bits, _MIX_0, _SHIFT_0)
+            book.digest[1, k] = _mixed(book.digest[1, k], bits, _MIX_1, _SHIFT_1)
     for k in range(book.slots.shape[0]):
         book.bar_values[2, k] = 0.0
         book.bar_values[3, k] = 0.0
 
 
 @jit
-def advance(book, slab, terms, lives, targets, record, leg, wanted, owner, until, n_bars):
+def advance(book, slab, terms, lives, targets, record, todo, wanted, owner, until, n_bars):
     """Walk the tile from its next bar up to `until` (exclusive), as far as the room allows.
 
     Parameters
@@ -597,7 +532,7 @@ def advance(book, slab, terms, lives, targets, record, leg, wanted, owner, until
         The trials' parameters, ends of life, candidates of each bar of the window.
     record : Record
         Where fills and per-bar columns go; zero rows switch recording off.
-    leg : ndarray of float64, shape (C, 3)
+    todo : ndarray of int64, shape (2, C)
     wanted : ndarray of float64, shape (A,)
     owner : ndarray of int64, shape (A,), zero before the first call
         Scratch.
@@ -617,7 +552,7 @@ def advance(book, slab, terms, lives, targets, record, leg, wanted, owner, until
             book.clock[0] = t
             return room
         _end_lives(book, lives, record, t)
-        _fill(book, slab, terms, record, leg, t)
+        _fill(book, slab, terms, record, todo, t)
         _mark(book, slab, t)
         _decide(book, terms, lives, targets, wanted, owner, t)
         _account(book, terms, record, t, n_bars)
@@ -629,10 +564,8 @@ def advance(book, slab, terms, lives, targets, record, leg, wanted, owner, until
 def finish(book):
     """Close the books after the last bar: count open orders and mix the counters into the digest."""
     for k in range(book.slots.shape[0]):
-        book.counters[N_UNFILLED, k] = book.waiting[k]
+        book.counters[s.N_UNFILLED, k] = book.waiting[k]
         for column in range(book.counters.shape[0]):
             bits = np.uint64(book.counters[column, k])
-            h0 = (book.digest[0, k] ^ bits) * _MIX_0
-            book.digest[0, k] = h0 ^ (h0 >> _SHIFT_0)
-            h1 = (book.digest[1, k] + bits) * _MIX_1
-            book.digest[1, k] = h1 ^ (h1 >> _SHIFT_1)
+            book.digest[0, k] = _mixed(book.digest[0, k], bits, _MIX_0, _SHIFT_0)
+            book.digest[1, k] = _mixed(book.digest[1, k], bits, _MIX_1, _SHIFT_1)

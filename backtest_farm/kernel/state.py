@@ -237,7 +237,7 @@ def new_book(cash: np.ndarray, n_assets: int, capacity: int) -> Book:
         sums=sums,
         segments=np.zeros((2, SEGMENTS, k)),
         counters=np.zeros((len(COUNTERS), k), np.int64),
-        digest=np.full((2, k), 0x9E3779B97F4A7C15, np.uint64),
+        digest=np.repeat(np.array([[1], [2]], np.uint64), k, axis=1),
         bar_values=bar_values,
         bar_bits=bar_values.view(np.uint64),
         exposure=np.zeros((3, k)),

@@ -113,11 +113,11 @@ def test_state_can_be_saved_and_continued(ranked_market) -> None:
     want = run_tile(window, trials, targets).digests
 
     def walk(book: Book, until: int) -> None:
-        leg = np.zeros((book.asset.shape[1], 3))
+        todo = np.zeros((2, book.asset.shape[1]), np.int64)
         record = state.new_record(0, N_TRIALS, 0)
         scratch = np.zeros(N_ASSETS), np.zeros(N_ASSETS, np.int64)
         code = advance(
-            book, window.slabs[0], trials, window.lives, targets, record, leg, *scratch, until, N_BARS
+            book, window.slabs[0], trials, window.lives, targets, record, todo, *scratch, until, N_BARS
         )
         assert code == DONE
 
