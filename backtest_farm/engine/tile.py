@@ -109,7 +109,7 @@ def terms(
     """Return the parameters of a tile; every argument is one value for all trials or one value per trial."""
 
     def column(values, dtype) -> np.ndarray:
-        return np.ascontiguousarray(np.broadcast_to(np.asarray(values, dtype), (n_trials,)))
+        return frozen(np.broadcast_to(np.asarray(values, dtype), (n_trials,)), dtype)
 
     half_spread = column(half_spread_bps, np.float64) / 1e4
     slippage = column(slippage_bps, np.float64) / 1e4
@@ -124,9 +124,9 @@ def terms(
         rebalance=column(rebalance, np.int64),
         sizing=column(sizing, np.int64),
         max_wait=column(max_wait, np.int64),
-        commission=column(commission_bps, np.float64) / 1e4,
-        half_spread=half_spread * shrink,
-        slippage=slippage * shrink,
+        commission=frozen(column(commission_bps, np.float64) / 1e4),
+        half_spread=frozen(half_spread * shrink),
+        slippage=frozen(slippage * shrink),
         starting_cash=column(cash, np.float64),
     )
 

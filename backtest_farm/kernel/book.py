@@ -262,7 +262,7 @@ def _fill(book, slab, terms, record, todo, t):
                 base = slab.open[row, book.asset[k, i]]
                 if scale < 1.0:
                     quantity *= scale
-                    # Rounding leaves a fully invested book cash of 1e-16 of its equity: no order of that size.
+                    # Rounding leaves a fully invested book cash of 1e-16 of equity: no order of that size.
                     if quantity * base < DUST * equity:
                         quantity = 0.0
                     after = held + quantity

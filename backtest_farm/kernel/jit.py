@@ -71,7 +71,7 @@ def jit(function: Callable[..., Any]) -> Any:
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile `function` into each of its callers, as if it stood there.
 
-    A compiled callee that takes arrays pays an atomic reference count for each of them at every call, even when
+    A compiled callee that takes arrays pays an atomic reference count for each at every call, even when
     LLVM inlines it later; in the loops over slots that would double the time.
     """
     return numba.njit(function, inline="always", error_model="numpy", fastmath=False)

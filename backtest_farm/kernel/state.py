@@ -26,80 +26,26 @@ NO_ORDER, WAITING, FORCED = 0, 1, 2
 SIZE_AT_DECISION, SIZE_AT_FILL = 0, 1
 
 COUNTERS = (
-    "orders",
-    "fills",
-    "trades",
-    "replaced",
-    "no_price",
-    "expired",
-    "no_cash",
-    "cancelled",
-    "halted",
-    "bust",
-    "stale_bars",
-    "unfilled_at_end",
-)
+    "orders", "fills", "trades", "replaced", "no_price", "expired", "no_cash", "cancelled", "halted",
+    "bust", "stale_bars", "unfilled_at_end",
+)  # fmt: skip
 (
-    N_ORDERS,
-    N_FILLS,
-    N_TRADES,
-    N_REPLACED,
-    N_NO_PRICE,
-    N_EXPIRED,
-    N_NO_CASH,
-    N_CANCELLED,
-    N_HALTED,
-    N_BUST,
-    N_STALE_BARS,
-    N_UNFILLED,
-) = range(len(COUNTERS))
+    N_ORDERS, N_FILLS, N_TRADES, N_REPLACED, N_NO_PRICE, N_EXPIRED, N_NO_CASH, N_CANCELLED, N_HALTED,
+    N_BUST, N_STALE_BARS, N_UNFILLED,
+) = range(len(COUNTERS))  # fmt: skip
 
 SUMS = (
-    "mean",
-    "m2",
-    "m3",
-    "m4",
-    "downside",
-    "peak",
-    "drawdown",
-    "equity",
-    "gross",
-    "notional",
-    "costs",
-    "wins",
-    "profit",
-    "loss",
-    "bars_held",
-)
+    "mean", "m2", "m3", "m4", "downside", "peak", "drawdown", "equity", "gross", "notional", "costs",
+    "wins", "profit", "loss", "bars_held",
+)  # fmt: skip
 (
-    S_MEAN,
-    S_M2,
-    S_M3,
-    S_M4,
-    S_DOWNSIDE,
-    S_PEAK,
-    S_DRAWDOWN,
-    S_EQUITY,
-    S_GROSS,
-    S_NOTIONAL,
-    S_COSTS,
-    S_WINS,
-    S_PROFIT,
-    S_LOSS,
-    S_BARS_HELD,
-) = range(len(SUMS))
+    S_MEAN, S_M2, S_M3, S_M4, S_DOWNSIDE, S_PEAK, S_DRAWDOWN, S_EQUITY, S_GROSS, S_NOTIONAL, S_COSTS,
+    S_WINS, S_PROFIT, S_LOSS, S_BARS_HELD,
+) = range(len(SUMS))  # fmt: skip
 
 BAR_COLUMNS = (
-    "equity",
-    "cash",
-    "gross",
-    "net",
-    "turnover",
-    "costs",
-    "financing",
-    "dividends",
-    "positions",
-)
+    "equity", "cash", "gross", "net", "turnover", "costs", "financing", "dividends", "positions",
+)  # fmt: skip
 
 REASONS = ("target", "delisting", "bust")
 R_TARGET, R_DELISTING, R_BUST = range(len(REASONS))

@@ -11,48 +11,15 @@ import math
 
 import numpy as np
 
+from backtest_farm.kernel import state as s
 from backtest_farm.kernel.book import DUST
 from backtest_farm.kernel.jit import jit
-from backtest_farm.kernel.state import (
-    N_FILLS,
-    N_ORDERS,
-    N_TRADES,
-    S_BARS_HELD,
-    S_COSTS,
-    S_DOWNSIDE,
-    S_DRAWDOWN,
-    S_EQUITY,
-    S_GROSS,
-    S_LOSS,
-    S_M2,
-    S_M3,
-    S_M4,
-    S_MEAN,
-    S_NOTIONAL,
-    S_PROFIT,
-    S_WINS,
-)
 
 METRICS = (
-    "total_return",
-    "cagr",
-    "volatility",
-    "sharpe",
-    "sortino",
-    "max_drawdown",
-    "calmar",
-    "skew",
-    "kurtosis",
-    "turnover",
-    "exposure",
-    "costs",
-    "orders",
-    "fills",
-    "trades",
-    "win_rate",
-    "profit_factor",
-    "avg_bars_held",
-)
+    "total_return", "cagr", "volatility", "sharpe", "sortino", "max_drawdown", "calmar", "skew",
+    "kurtosis", "turnover", "exposure", "costs", "orders", "fills", "trades", "win_rate",
+    "profit_factor", "avg_bars_held",
+)  # fmt: skip
 
 
 @jit
@@ -80,13 +47,13 @@ def summarise(book, starting_cash, n_bars, bars_per_year, risk_free, out):
         cagr = math.pow(end / begin, bars_per_year / n_bars) - 1.0 if end > 0.0 else -1.0
         if cagr == np.inf:  # a huge gain over a few bars has no yearly rate that a float can hold
             cagr = np.nan
-        deviation = math.sqrt(sums[S_M2] / (n_bars - 1)) if n_bars > 1 else np.nan
-        spread = math.sqrt(sums[S_M2] / n_bars)
-        excess = sums[S_MEAN] - risk_free / bars_per_year
-        downside = math.sqrt(sums[S_DOWNSIDE] / n_bars)
-        drawdown = sums[S_DRAWDOWN]
-        mean_equity = sums[S_EQUITY] / n_bars
-        trades = book.counters[N_TRADES, k]
+        deviation = math.sqrt(sums[s.S_M2] / (n_bars - 1)) if n_bars > 1 else np.nan
+        spread = math.sqrt(sums[s.S_M2] / n_bars)
+        excess = sums[s.S_MEAN] - risk_free / bars_per_year
+        downside = math.sqrt(sums[s.S_DOWNSIDE] / n_bars)
+        drawdown = sums[s.S_DRAWDOWN]
+        mean_equity = sums[s.S_EQUITY] / n_bars
+        trades = book.counters[s.N_TRADES, k]
         row = out[k]
         row[:] = np.nan
         row[0] = end / begin - 1.0
@@ -100,17 +67,17 @@ def summarise(book, starting_cash, n_bars, bars_per_year, risk_free, out):
         if abs(drawdown) > DUST:
             row[6] = cagr / abs(drawdown)
         if spread > DUST:
-            row[7] = sums[S_M3] / n_bars / (spread * spread * spread)
-            row[8] = sums[S_M4] / n_bars / (spread * spread * spread * spread) - 3.0
+            row[7] = sums[s.S_M3] / n_bars / (spread * spread * spread)
+            row[8] = sums[s.S_M4] / n_bars / (spread * spread * spread * spread) - 3.0
         if mean_equity > DUST:
-            row[9] = sums[S_NOTIONAL] * bars_per_year / n_bars / mean_equity / 2.0
-        row[10] = sums[S_GROSS] / n_bars
-        row[11] = sums[S_COSTS]
-        row[12] = book.counters[N_ORDERS, k]
-        row[13] = book.counters[N_FILLS, k]
+            row[9] = sums[s.S_NOTIONAL] * bars_per_year / n_bars / mean_equity / 2.0
+        row[10] = sums[s.S_GROSS] / n_bars
+        row[11] = sums[s.S_COSTS]
+        row[12] = book.counters[s.N_ORDERS, k]
+        row[13] = book.counters[s.N_FILLS, k]
         row[14] = trades
         if trades > 0:
-            row[15] = sums[S_WINS] / trades
-            row[17] = sums[S_BARS_HELD] / trades
-        if sums[S_LOSS] > DUST:
-            row[16] = sums[S_PROFIT] / sums[S_LOSS]
+            row[15] = sums[s.S_WINS] / trades
+            row[17] = sums[s.S_BARS_HELD] / trades
+        if sums[s.S_LOSS] > DUST:
+            row[16] = sums[s.S_PROFIT] / sums[s.S_LOSS]

@@ -15,7 +15,7 @@ from backtest_farm.engine.tile import Market, ranked_targets, run_tile, terms
 from backtest_farm.factors.ranks import rank
 from backtest_farm.kernel import state
 from backtest_farm.kernel.book import DONE, advance, finish
-from backtest_farm.kernel.state import Book, Terms
+from backtest_farm.kernel.state import Book, Terms, frozen
 from tests.kernel.cases import inputs, run_case, split
 from tests.oracle.books import generate
 
@@ -57,7 +57,7 @@ def mixed_terms(n_trials: int = N_TRIALS) -> Terms:
 
 
 def only(trials: Terms, k: int) -> Terms:
-    return Terms(*(column[k : k + 1] for column in trials))
+    return Terms(*(frozen(column[k : k + 1], column.dtype) for column in trials))
 
 
 def test_alone_and_in_a_tile(ranked_market) -> None:
