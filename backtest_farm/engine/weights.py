@@ -9,7 +9,6 @@ import numpy as np
 from backtest_farm.errors import InputError
 from backtest_farm.factors.ranks import Window
 from backtest_farm.panel import Panel
-from backtest_farm.panel.alignment import aligned
 
 _FAULTS_SHOWN = 5
 
@@ -46,7 +45,7 @@ def weight_rows(panel: Panel, window: Window, weights: Any) -> np.ndarray:
             raise InputError(f"weights are {weights.dtype}: give numbers")
         table = np.array(weights, dtype=np.float64)
     else:
-        table = np.array(aligned(panel.timestamps, panel.symbols, "weight", _long(panel, weights)))
+        table = panel.align("weight", _long(panel, weights))
     if table.shape[0] != n_bars:
         table = table[window.start : window.stop]
     infinite = np.argwhere(np.isinf(table))

@@ -22,7 +22,7 @@ class Momentum(Spec):
     """
 
     spec_stage: ClassVar[Stage] = "factor"
-    spec_tag: ClassVar[str | None] = "factor"
+    spec_fixed: ClassVar[frozenset[str]] = frozenset({"factor"})
 
     factor: Literal["momentum"] = "momentum"
     lookback: Annotated[int, Field(ge=1, le=1_000_000_000)]

@@ -1,11 +1,13 @@
-"""What the scheduling loop asks of whatever runs the work."""
+"""What the scheduling loop asks of whatever runs the work, and the executor that needs nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-from backtest_farm.farm.worker import Receipt
+from backtest_farm.farm.worker import Receipt, run_shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class SweepRequest:
         ``package.module:function`` that turns `spec_json` into a `worker.Job`.
     estimated_seconds : float
         The plan's estimate of CPU seconds for the whole sweep.
+    note : str
+        What people should know while they wait for the first rows.
     """
 
     spec_json: str
@@ -35,36 +39,15 @@ class SweepRequest:
     store: str
     job: str = "backtest_farm.farm.job:open_job"
     estimated_seconds: float = 0.0
+    note: str = ""
 
     def task(self) -> tuple[str, str, str, str]:
         """Return what `worker.run_shard` takes before the atoms."""
         return self.spec_json, self.sweep_id, self.store, self.job
 
 
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """Atoms that travel together: the unit of dispatch, never part of a name or hash."""
-
-    request: SweepRequest
-    number: int
-    atoms: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a shard ended: with a receipt for each atom, or with the reason why there are none.
-
-    A shard without receipts has lost its worker more often than the executor retries; any of its atoms may be
-    the cause, and some may have written their fragments.
-    """
-
-    shard: Shard
-    receipts: tuple[Receipt, ...] = ()
-    failure: str | None = None
-
-
 class Executor(Protocol):
-    """Runs shards, of one sweep after the other.
+    """Runs shards: atoms that travel together, the unit of dispatch and never part of a name or hash.
 
     Attributes
     ----------
@@ -83,21 +66,40 @@ class Executor(Protocol):
     queue: int
     longest_shard: float
 
-    def submit(self, shard: Shard) -> None:
-        """Take a shard; returns at once."""
-        ...
+    def submit(self, request: SweepRequest, atoms: Sequence[int]) -> Future[list[Receipt]]:
+        """Run atoms of a sweep; the future gives a receipt for each of them.
 
-    def wait(self, timeout: float) -> list[Outcome]:
-        """Return what ended since the last call, waiting up to `timeout` seconds for the first to end.
-
-        With a `timeout` of zero nothing is waited for, and nothing is begun.
+        Its exception says that the shard lost its worker more often than the executor retries: any of its
+        atoms may be the cause, and some may have written their fragments.
         """
         ...
 
-    def cancel(self) -> None:
-        """Drop every shard that did not end; the executor can be used again."""
+    def cancel(self, shards: Iterable[Future]) -> None:
+        """Drop shards that did not end; the executor can be used again."""
         ...
 
     def close(self) -> None:
-        """Drop every shard and leave no process behind; the executor cannot be used again."""
+        """Leave no process behind; the executor cannot be used again."""
         ...
+
+
+class InlineExecutor:
+    """Runs each shard in this very process, at once: no start-up, and a debugger sees everything."""
+
+    name = "inline"
+    workers = 1
+    queue = 1
+    # Dispatch costs nothing here, so shards stay short: progress and interrupts get a turn between them.
+    longest_shard = 0.25
+
+    def submit(self, request: SweepRequest, atoms: Sequence[int]) -> Future[list[Receipt]]:
+        """Run the shard to its end, however long that takes; see `Executor.submit`."""
+        ended: Future[list[Receipt]] = Future()
+        ended.set_result(run_shard(*request.task(), atoms))
+        return ended
+
+    def cancel(self, shards: Iterable[Future]) -> None:
+        """Every shard has ended."""
+
+    def close(self) -> None:
+        """There is no other process."""

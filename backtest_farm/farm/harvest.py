@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import secrets
+import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import dataclass, field
 
-from backtest_farm.errors import FarmError, InputError, PanelError, PlatformError, StoreError
-from backtest_farm.farm.executor import Outcome
+from backtest_farm.errors import FarmError
 from backtest_farm.farm.interrupts import held_back
+from backtest_farm.farm.loop import commit_due
 from backtest_farm.farm.worker import Receipt
-from backtest_farm.store import Fragment, StudyStore
+from backtest_farm.store import StudyStore
 
-_FAMILY: dict[str, type[FarmError]] = {
-    kind.__name__: kind for kind in (InputError, PanelError, PlatformError, StoreError)
-}
+
+@dataclass(slots=True)
+class RunSummary:
+    """How a run goes; kept while it runs, complete when it has ended.
+
+    Attributes
+    ----------
+    n_trials, n_committed, n_failed : int
+        Trials of the sweep, those in the study now, and those of them whose status is not ``ok``.
+    n_new : int
+        Trials that this run added.
+    seconds : float
+        Wall time of the run.
+    executor : str
+        ``inline``, ``ray``, or ``none`` when there was nothing to do.
+    workers : int
+        Shards that ran at the same time.
+    counters : dict
+        Events counted by the atoms of this run.
+    stage_seconds : dict
+        CPU seconds of this run by stage, summed over workers.
+    """
+
+    n_trials: int
+    n_committed: int
+    n_failed: int
+    n_new: int = 0
+    seconds: float = 0.0
+    executor: str = "none"
+    workers: int = 0
+    counters: Counter[str] = field(default_factory=Counter)
+    stage_seconds: Counter[str] = field(default_factory=Counter)
 
 
 class Harvest:
@@ -24,86 +55,75 @@ class Harvest:
     ----------
     store : StudyStore
         Where to commit.
-    run : str
-        A name of this run, for its notes.
+    n_trials : int
+        Trials of the sweep.
     clock : callable
         Seconds, never going back.
     """
 
-    def __init__(self, store: StudyStore, run: str, clock: Callable[[], float]) -> None:
-        self._store, self._run, self._clock = store, run, clock
-        self._waiting: list[Receipt] = []
+    def __init__(self, store: StudyStore, n_trials: int, clock: Callable[[], float]) -> None:
+        self._store, self._clock = store, clock
+        # A name for this run's notes.
+        self._run = f"{time.time_ns() // 1_000_000:013d}-{secrets.token_hex(4)}"
         self._n_notes = 0
-        self.last_commit = clock()
-        self.counters: Counter[str] = Counter()
-        self.stage_seconds: Counter[str] = Counter()
-        self.errors: dict[int, dict[str, Any]] = {}
+        self._waiting: list[Receipt] = []
+        self._last_commit = clock()
         self.n_atoms_done = 0
+        self.errors: dict[int, tuple[FarmError, str]] = {}
         there = store.committed().values()
-        self.n_committed = sum(fragment.rows for fragment in there)
-        self.n_failed = sum(fragment.failed for fragment in there)
+        self.summary = RunSummary(n_trials, sum(one.rows for one in there), sum(one.failed for one in there))
 
-    @property
-    def n_waiting(self) -> int:
-        """How many atoms came in and are not committed yet."""
-        return len(self._waiting)
-
-    def take(self, outcomes: Iterable[Outcome]) -> None:
-        """Take in what an executor returned."""
+    def take(self, receipts: Iterable[Receipt], last: bool = False) -> None:
+        """Take in what an executor returned, and commit when it is time to, or these are the `last` ones."""
         with held_back():
-            for outcome in outcomes:
-                if outcome.failure is not None:
-                    lost = {"kind": "WorkerLost", "message": outcome.failure}
-                    self.errors.update(dict.fromkeys(outcome.shard.atoms, lost))
-                for receipt in outcome.receipts:
-                    self._take_receipt(receipt)
-
-    def commit(self) -> None:
-        """Commit what waits, and note beside it who did it and how long it took."""
-        with held_back():
-            self.last_commit = self._clock()
-            if not self._waiting:
-                return
-            fragments = [Fragment.from_dict(receipt["fragment"]) for receipt in self._waiting]
-            self._store.commit(fragments)
-            self.n_committed += sum(fragment.rows for fragment in fragments)
-            self.n_failed += sum(fragment.failed for fragment in fragments)
-            kept = ("atom", "pid", "host", "elapsed", "seconds")
-            atoms = [{name: receipt[name] for name in kept} for receipt in self._waiting]
-            self._waiting.clear()
-            self._n_notes += 1
-            self._store.put_note(f"{self._run}-{self._n_notes:06d}", {"atoms": atoms})
+            for receipt in receipts:
+                if receipt.error is not None:
+                    self.errors[receipt.atom] = receipt.error, receipt.traceback
+                    continue
+                self.n_atoms_done += 1
+                self._waiting.append(receipt)
+                self.summary.counters.update(receipt.counters)
+                self.summary.stage_seconds.update(receipt.seconds)  # type: ignore[arg-type]
+            if commit_due(len(self._waiting), self._clock(), self._last_commit) or (last and self._waiting):
+                self._commit()
 
     def error(self) -> FarmError | None:
         """Return one error for all atoms that failed, or None; their tracebacks go into a note."""
         if not self.errors:
             return None
         note = f"{self._run}-failures"
-        self._store.put_note(note, {f"{atom:06d}": error for atom, error in sorted(self.errors.items())})
-        groups: dict[tuple[str, str], list[int]] = {}
-        for atom, error in sorted(self.errors.items()):
-            groups.setdefault((error["kind"], error["message"]), []).append(atom)
-        first = self.errors[min(self.errors)]
+        details: dict[str, dict[str, str]] = {}
+        atoms_of: dict[str, list[int]] = defaultdict(list)
+        for atom, (error, traceback) in sorted(self.errors.items()):
+            details[f"{atom:06d}"] = {"error": str(error), "traceback": traceback}
+            atoms_of[error.message].append(atom)
+        self._store.put_note(note, details)
+        first, _ = self.errors[min(self.errors)]
+        faults = [f"{_atoms(atoms)}: {message}" for message, atoms in atoms_of.items()]
         whole = f"details are in notes/{note}.json of the study"
-        hint = "; ".join(part for part in (first.get("hint"), whole) if part)
-        faults = [_fault(kind, message, atoms) for (kind, message), atoms in groups.items()]
-        return _FAMILY.get(first["kind"], FarmError)(
+        return type(first)(
             f"{len(self.errors)} of {len(self.errors) + self.n_atoms_done} atoms failed, "
-            f"{self.n_committed:,} trials are committed",
-            faults=[*faults[:20], *first.get("faults", [])],
-            hint=hint,
+            f"{self.summary.n_committed:,} trials are committed",
+            faults=[*faults[:20], *first.faults],
+            hint=f"{first.hint}; {whole}" if first.hint else whole,
         )
 
-    def _take_receipt(self, receipt: Receipt) -> None:
-        if "error" in receipt:
-            self.errors[receipt["atom"]] = receipt["error"]
-            return
-        self.n_atoms_done += 1
-        self._waiting.append(receipt)
-        self.counters.update(receipt["counters"])
-        self.stage_seconds.update(receipt["seconds"])
+    def _commit(self) -> None:
+        """Commit what waits, and note beside it who did it and how long it took."""
+        fragments = [receipt.fragment for receipt in self._waiting if receipt.fragment is not None]
+        self._store.commit(fragments)
+        n_rows = sum(fragment.rows for fragment in fragments)
+        self.summary.n_new += n_rows
+        self.summary.n_committed += n_rows
+        self.summary.n_failed += sum(fragment.failed for fragment in fragments)
+        kept = ("atom", "pid", "host", "elapsed", "seconds")
+        atoms = [{name: getattr(receipt, name) for name in kept} for receipt in self._waiting]
+        self._waiting.clear()
+        self._last_commit = self._clock()
+        self._n_notes += 1
+        self._store.put_note(f"{self._run}-{self._n_notes:06d}", {"atoms": atoms})
 
 
-def _fault(kind: str, message: str, atoms: list[int]) -> str:
+def _atoms(atoms: list[int]) -> str:
     shown = ", ".join(map(str, atoms[:5])) + (f" and {len(atoms) - 5} more" if len(atoms) > 5 else "")
-    return f"{'atom' if len(atoms) == 1 else 'atoms'} {shown}: {kind}: {message}"
+    return f"{'atom' if len(atoms) == 1 else 'atoms'} {shown}"

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-
-import numpy as np
-import pyarrow as pa
 
 from backtest_farm.engine.tile import ranked_targets, run_tile, terms
 from backtest_farm.engine.trials import SIZINGS, data_digest, market_of, weights_per_name, window_of
@@ -14,28 +10,10 @@ from backtest_farm.engine.warm import compile_once
 from backtest_farm.errors import PanelError
 from backtest_farm.factors.ranks import ranking
 from backtest_farm.farm.rows import atom_table
+from backtest_farm.farm.worker import AtomRows
 from backtest_farm.panel import Panel
 from backtest_farm.spec import values_of
 from backtest_farm.sweep import Atom, Plan
-
-
-@dataclass(frozen=True)
-class AtomRows:
-    """What an atom gives back.
-
-    Attributes
-    ----------
-    table : pyarrow.Table
-        One row a trial.
-    counters : dict of str to int
-        ``factor_builds``, ``rank_builds``, ``rank_reuses``, ``trials``.
-    seconds : dict of str to float
-        By stage: ``rank`` (with its factor), ``simulation``, ``rows``.
-    """
-
-    table: pa.Table
-    counters: dict[str, int]
-    seconds: dict[str, float]
 
 
 class SweepJob:
@@ -63,24 +41,12 @@ class SweepJob:
         n = atom.values("n")
         tile = run_tile(self.market, self._terms(atom, n), ranked_targets(*built.ranking))
         simulated = time.perf_counter()
-        table = atom_table(self.plan, atom, tile, self._span, self.market.n_bars, self.panel.bars_per_year)
-        counters = {
-            "trials": len(n),
-            "factor_builds": int(built.fresh),
-            "rank_builds": int(built.fresh),
-            "rank_reuses": int(not built.fresh),
-        }
-        seconds = {
-            "rank": ranked - began,
-            "simulation": simulated - ranked,
-            "rows": time.perf_counter() - simulated,
-        }
+        table = atom_table(self.plan, atom, tile, self.panel, self.window)
+        ended = time.perf_counter()
+        fresh = int(built.fresh)
+        counters = {"trials": len(n), "factor_builds": fresh, "rank_builds": fresh, "rank_reuses": 1 - fresh}
+        seconds = {"rank": ranked - began, "simulation": simulated - ranked, "rows": ended - simulated}
         return AtomRows(table, counters, seconds)
-
-    @property
-    def _span(self) -> tuple[np.datetime64, np.datetime64]:
-        stamps = self.panel.timestamps
-        return stamps[self.window.start], stamps[self.window.stop - 1]
 
     def _terms(self, atom: Atom, n: list[int]):
         return terms(

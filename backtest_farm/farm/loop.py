@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import itertools
 import statistics
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from backtest_farm.farm.executor import Executor, Outcome, Shard, SweepRequest
+from backtest_farm.errors import FarmError
+from backtest_farm.farm.executor import Executor, SweepRequest
+from backtest_farm.farm.worker import Receipt
+
+Running = dict[concurrent.futures.Future[list[Receipt]], tuple[int, ...]]
+"""Shards in flight and their atoms."""
 
 # A shard of 0.1 s hides the few ms that dispatch costs; 5 s bounds what a crash repeats and how long the end
 # of a sweep waits for its last shard; 24 shards per worker keep that wait near 4 % of the whole.
 SHORTEST_SHARD, LONGEST_SHARD, SHARDS_PER_WORKER = 0.1, 5.0, 24
 COMMIT_EVERY = 0.5
+# Seconds that the loop waits at most before its consumer may commit, show progress and draw.
+TURN = 0.1
 # How many of the latest atoms tell what the next one takes.
 _MEMORY = 64
 
@@ -23,21 +31,18 @@ def shard_seconds(total_seconds: float, workers: int, longest: float = LONGEST_S
     Parameters
     ----------
     total_seconds : float
-        CPU seconds of the whole sweep, estimated; NaN and negative values count as zero.
+        CPU seconds of the whole sweep, estimated; NaN counts as zero.
     workers : int
         Shards that run at the same time.
     longest : float
         Upper bound, in seconds; also bounds the lower one.
     """
-    wanted = total_seconds / (SHARDS_PER_WORKER * max(1, workers))
-    shortest = min(SHORTEST_SHARD, longest)
-    return min(max(wanted, shortest), longest) if wanted > 0 else shortest
+    wanted = total_seconds / (SHARDS_PER_WORKER * workers)
+    return min(max(min(SHORTEST_SHARD, longest), wanted), longest)
 
 
-def shard_size(seconds_per_atom: float | None, seconds: float) -> int:
-    """Return how many atoms fill a shard of `seconds`: one while nothing is known, and never none."""
-    if seconds_per_atom is None:
-        return 1
+def shard_size(seconds_per_atom: float, seconds: float) -> int:
+    """Return how many atoms fill a shard of `seconds`, never none."""
     # Atoms too short to measure still get a bound: a shard is a list that has to travel.
     return max(1, min(1000, int(seconds / max(seconds_per_atom, 1e-6))))
 
@@ -57,28 +62,18 @@ class Pace:
 
     Parameters
     ----------
+    n_atoms : int
+        How many atoms there will be.
     workers : int
         Shards that run at the same time.
     longest : float
         Seconds that a shard should not exceed.
-    estimated_seconds : float
-        The plan's estimate for all atoms.
-    n_atoms : int or None
-        How many atoms there will be, when known.
-    fixed_seconds : float or None
+    fixed : float, optional
         Seconds a shard, instead of a calibrated value.
     """
 
-    def __init__(
-        self,
-        workers: int,
-        longest: float,
-        estimated_seconds: float,
-        n_atoms: int | None,
-        fixed_seconds: float | None = None,
-    ) -> None:
-        self._workers, self._longest, self._fixed = workers, longest, fixed_seconds
-        self._estimated, self._n_atoms = estimated_seconds, n_atoms
+    def __init__(self, n_atoms: int, workers: int, longest: float, fixed: float | None = None) -> None:
+        self._n_atoms, self._workers, self._longest, self._fixed = n_atoms, workers, longest, fixed
         self._seen: deque[float] = deque(maxlen=_MEMORY)
 
     def learn(self, elapsed: float) -> None:
@@ -86,23 +81,18 @@ class Pace:
         self._seen.append(elapsed)
 
     def next_size(self) -> int:
-        """Return how many atoms the next shard should hold."""
+        """Return how many atoms the next shard should hold: one while nothing is known."""
+        if not self._seen:
+            return 1
         # The median: a first atom that compiles, or one that was descheduled, says nothing about the rest.
-        per_atom = statistics.median(self._seen) if self._seen else None
-        if self._fixed is not None:
-            return shard_size(per_atom, self._fixed)
-        known = per_atom is not None and self._n_atoms is not None
-        total = per_atom * self._n_atoms if known else self._estimated  # type: ignore[operator]
-        return shard_size(per_atom, shard_seconds(total, self._workers, self._longest))
+        per_atom = statistics.median(self._seen)
+        total = per_atom * self._n_atoms
+        return shard_size(per_atom, self._fixed or shard_seconds(total, self._workers, self._longest))
 
 
 def schedule(
-    request: SweepRequest,
-    atoms: Iterator[int],
-    executor: Executor,
-    pace: Pace,
-    wait_seconds: Callable[[], float],
-) -> Iterator[list[Outcome]]:
+    request: SweepRequest, atoms: Iterator[int], executor: Executor, pace: Pace, running: Running
+) -> Iterator[list[Receipt]]:
     """Keep the executor busy with `atoms` and yield what comes back, as it comes.
 
     Atoms are drawn only when there is room for them, and never while the consumer holds a batch: an iterator
@@ -118,31 +108,40 @@ def schedule(
         Runs the shards.
     pace : Pace
         Sizes the shards.
-    wait_seconds : callable
-        How long the loop may wait for results before it yields (possibly nothing), so that the consumer can
-        commit and draw.
+    running : dict
+        Kept up to date with the shards in flight, which are the caller's when the loop is left early.
 
     Yields
     ------
-    list of Outcome
-        What ended since the last batch.
+    list of Receipt
+        What came in since the last batch; after a `TURN` without news an empty one.
     """
-    numbers = itertools.count()
-    in_flight = 0
-    exhausted = False
     while True:
-        while not exhausted and in_flight < executor.queue:
-            taken = tuple(itertools.islice(atoms, pace.next_size()))
-            exhausted = not taken
-            if taken:
-                executor.submit(Shard(request, next(numbers), taken))
-                in_flight += 1
-        if not in_flight:
+        while len(running) < executor.queue and (taken := tuple(itertools.islice(atoms, pace.next_size()))):
+            running[executor.submit(request, taken)] = taken
+        if not running:
             return
-        outcomes = executor.wait(wait_seconds())
-        in_flight -= len(outcomes)
-        for outcome in outcomes:
-            for receipt in outcome.receipts:
-                if "error" not in receipt:
-                    pace.learn(receipt["elapsed"])
-        yield outcomes
+        receipts = collect(running, TURN)
+        for receipt in receipts:
+            if receipt.error is None:
+                pace.learn(receipt.elapsed)
+        yield receipts
+
+
+def collect(running: Running, timeout: float) -> list[Receipt]:
+    """Take the shards that ended out of `running`, waiting up to `timeout` seconds for the first to end."""
+    ended, _ = concurrent.futures.wait(running, timeout, concurrent.futures.FIRST_COMPLETED)
+    return [receipt for shard in ended for receipt in _receipts(shard, running.pop(shard))]
+
+
+def in_short(error: BaseException) -> str:
+    """Return the kind of an error that is not ours, and the first line of its text."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+def _receipts(shard: concurrent.futures.Future[list[Receipt]], atoms: tuple[int, ...]) -> list[Receipt]:
+    lost = shard.exception()
+    if lost is None:
+        return shard.result()
+    return [Receipt(atom, error=FarmError(f"WorkerLost: {in_short(lost)}")) for atom in atoms]

@@ -3,49 +3,79 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import os
+import pkgutil
 import socket
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
 from backtest_farm.errors import FarmError, InputError
-from backtest_farm.storage import open_storage
-from backtest_farm.store import write_fragment
-
-Receipt = dict[str, Any]
+from backtest_farm.storage import Storage, open_storage
+from backtest_farm.store import Fragment, write_fragment
 
 
-class Rows(Protocol):
-    """What a job returns for one atom: rows, counts of events, seconds by stage."""
+class AtomRows(NamedTuple):
+    """What a job gives back for an atom.
 
-    @property
-    def table(self) -> pa.Table: ...
+    Attributes
+    ----------
+    table : pyarrow.Table
+        One row a trial.
+    counters : mapping of str to int
+        Events, such as ``factor_builds``.
+    seconds : mapping of str to float
+        By stage, such as ``simulation``.
+    """
 
-    @property
-    def counters(self) -> Mapping[str, int]: ...
-
-    @property
-    def seconds(self) -> Mapping[str, float]: ...
+    table: pa.Table
+    counters: Mapping[str, int]
+    seconds: Mapping[str, float]
 
 
 class Job(Protocol):
     """A sweep made ready in one process: panel mapped, kernels loaded."""
 
-    def run_atom(self, i: int) -> Rows:
+    def run_atom(self, i: int) -> AtomRows:
         """Return the rows of atom `i`: the same ones whenever and wherever it is asked."""
         ...
+
+
+class Receipt(NamedTuple):
+    """What became of one atom.
+
+    Attributes
+    ----------
+    atom : int
+        The atom's number.
+    pid, host, elapsed : int, str, float
+        Who ran it, and in how many seconds.
+    fragment, counters, seconds
+        Its rows in the store, and the job's `AtomRows.counters` and `AtomRows.seconds`.
+    error : FarmError, optional
+        Why there are no rows.
+    traceback : str
+        Where the error came from.
+    """
+
+    atom: int
+    pid: int = 0
+    host: str = ""
+    elapsed: float = 0.0
+    fragment: Fragment | None = None
+    counters: Mapping[str, int] = {}
+    seconds: Mapping[str, float] = {}
+    error: FarmError | None = None
+    traceback: str = ""
 
 
 def run_shard(spec_json: str, sweep_id: str, store_uri: str, job: str, atoms: Sequence[int]) -> list[Receipt]:
     """Run `atoms` one after the other and write a fragment for each.
 
-    Everything that goes in and comes out is plain data. An atom that raises does not stop the others: its
-    receipt carries the error.
+    An atom that raises does not stop the others: its receipt carries the error.
 
     Parameters
     ----------
@@ -62,48 +92,37 @@ def run_shard(spec_json: str, sweep_id: str, store_uri: str, job: str, atoms: Se
 
     Returns
     -------
-    list of dict
-        One receipt per atom, in order: ``atom, pid, host, elapsed`` and either ``fragment`` (see
-        `store.Fragment`), ``counters``, ``seconds``, or ``error`` (see `describe_error`).
+    list of Receipt
+        One per atom, in order.
     """
     storage = open_storage(store_uri)
-    receipts = []
-    for atom in atoms:
-        receipt: Receipt = {"atom": int(atom), "pid": os.getpid(), "host": socket.gethostname()}
+    return [_run_atom(storage, sweep_id, job, spec_json, atom) for atom in atoms]
+
+
+def _run_atom(storage: Storage, sweep_id: str, job: str, spec_json: str, atom: int) -> Receipt:
+    result: dict[str, Any]
+    began = time.perf_counter()
+    try:
+        ready = _open(job, spec_json)
+        # Opening happens once and must not count when shards are sized by their atoms' seconds.
         began = time.perf_counter()
-        try:
-            ready = _open(job, spec_json)
-            # Opening happens once and must not count when shards are sized by their atoms' seconds.
-            began = time.perf_counter()
-            rows = ready.run_atom(int(atom))
-            computed = time.perf_counter()
-            fragment = write_fragment(storage, sweep_id, int(atom), rows.table)
-            receipt["fragment"] = fragment.to_dict()
-            receipt["counters"] = {str(name): int(count) for name, count in rows.counters.items()}
-            receipt["seconds"] = {str(name): float(value) for name, value in rows.seconds.items()}
-            receipt["seconds"]["write"] = time.perf_counter() - computed
-        except Exception as error:
-            receipt["error"] = describe_error(error)
-        receipt["elapsed"] = time.perf_counter() - began
-        receipts.append(receipt)
-    return receipts
-
-
-def describe_error(error: Exception) -> dict[str, Any]:
-    """Return an exception as plain data; `FarmError` keeps its parts, anything else keeps its traceback."""
-    if isinstance(error, FarmError):
-        parts: dict[str, Any] = {"message": error.message, "faults": list(error.faults), "hint": error.hint}
-        return {"kind": type(error).__name__, "exit_code": error.exit_code, **parts}
-    frames = traceback.format_exception(type(error), error, error.__traceback__)
-    return {"kind": type(error).__name__, "message": str(error), "traceback": "".join(frames)}
+        rows = ready.run_atom(atom)
+        computed = time.perf_counter()
+        fragment = write_fragment(storage, sweep_id, atom, rows.table)
+        seconds = {**rows.seconds, "write": time.perf_counter() - computed}
+        result = {"fragment": fragment, "counters": rows.counters, "seconds": seconds}
+    except Exception as error:
+        # Only our own errors are sure to survive the trip to the driver.
+        known = error if isinstance(error, FarmError) else FarmError(f"{type(error).__name__}: {error}")
+        result = {"error": known, "traceback": traceback.format_exc()}
+    return Receipt(atom, os.getpid(), socket.gethostname(), time.perf_counter() - began, **result)
 
 
 @functools.lru_cache(maxsize=2)
 def _open(job: str, spec_json: str) -> Job:
     # Two, so that a process which serves two sweeps in turn does not open each again and again.
-    module, _, name = job.partition(":")
     try:
-        opener: Callable[[str], Job] = getattr(importlib.import_module(module), name)
+        opener = pkgutil.resolve_name(job)
     except (ImportError, AttributeError) as error:
         raise InputError(
             f"the job {job!r} cannot be imported on {socket.gethostname()}: {error}",

@@ -7,19 +7,16 @@ from collections.abc import Callable
 import numpy as np
 
 from backtest_farm.ingest.grid import NO_END, PRICE_FIELDS, Grid, lives, show_time
-from backtest_farm.ingest.ledger import KINDS, LISTED, Ledger, positions
+from backtest_farm.ingest.ledger import Ledger
 from backtest_farm.ingest.report import Report
 
 _NEAR_POWER = 0.12  # log10 distance from a power of ten: a factor of 1.3
 _REVERTS = 0.15  # log10 distance between the closes before and after: a factor of 1.4
 _ELSEWHERE = 0.5  # log10 distance to both neighbours: a real crash starts at the one and ends at the other
 
-RowOf = Callable[[int, int], int | None]
-"""Source row of (bar, asset), None when it is not known."""
 
-
-def survey(grid: Grid, file: str, row_of: RowOf = lambda bar, asset: None) -> Report:
-    """Look at every bar of `grid` and return the warnings.
+def survey(grid: Grid, file: str, rows: np.ndarray | None = None, ledger: Ledger | None = None) -> Report:
+    """Look at every bar of `grid` and report the warnings.
 
     Parameters
     ----------
@@ -27,128 +24,133 @@ def survey(grid: Grid, file: str, row_of: RowOf = lambda bar, asset: None) -> Re
         At least a ``close``; further checks need the fields they speak of.
     file : str
         The source's name in the findings.
-    row_of : callable, optional
-        Finds the source row of a bar and an asset.
+    rows : numpy.ndarray, optional
+        The source's row number of each cell, (n_bars, n_assets), NaN where it has none.
+    ledger : Ledger, optional
+        Holds what was found before, which is then part of the report.
     """
-    return _Survey(grid, file, row_of).report()
+    look = _Survey(grid, file, rows, Ledger() if ledger is None else ledger)
+    fields = grid.fields
+    if all(name in fields for name in PRICE_FIELDS):
+        look.bracketing()
+    if "close" in fields:
+        look.decimal_shifts(fields["close"])
+        look.gaps_and_lives(fields["close"])
+    if "volume" in fields:
+        look.note_where("zero_volume", fields["volume"] == 0, "volume 0")
+    return look.ledger.report()
 
 
 class _Survey:
-    def __init__(self, grid: Grid, file: str, row_of: RowOf) -> None:
+    def __init__(self, grid: Grid, file: str, rows: np.ndarray | None, ledger: Ledger) -> None:
         self.grid = grid
-        self.ledger = Ledger(file)
-        self.row_of = row_of
+        self.file = file
+        self.rows = np.full(grid.shape, np.nan) if rows is None else rows
+        self.ledger = ledger
 
-    def report(self) -> Report:
-        fields = self.grid.fields
-        if all(name in fields for name in PRICE_FIELDS):
-            self._bracketing()
-        if "close" in fields:
-            self._decimal_shifts(fields["close"])
-            self._lives(fields["close"])
-        if "volume" in fields:
-            self._cells("zero_volume", fields["volume"] == 0, lambda bar, asset: "volume 0")
-        return self.ledger.report()
+    def note(
+        self,
+        kind: str,
+        bars: np.ndarray,
+        assets: np.ndarray,
+        show: Callable[[int, int], str],
+        more: Callable[[int, int], str] = lambda t, a: "",
+        *,
+        count: int | None = None,
+        longest: int = 1,
+    ) -> None:
+        """Note a finding at each (bar, asset); `show` makes its value, `more` what its advice adds."""
+        if not len(bars):
+            return
+        symbols, timestamps, rows = self.grid.symbols, self.grid.timestamps, self.rows
+        places = (
+            {
+                "row": None if np.isnan(rows[t, a]) else int(rows[t, a]),
+                "symbol": symbols[a],
+                "timestamp": show_time(timestamps[t]),
+                "value": show(t, a),
+                "more": more(t, a),
+            }
+            for t, a in zip(bars.tolist(), assets.tolist(), strict=True)
+        )
+        concerned = [symbols[a] for a in np.unique(assets)]
+        count = len(bars) if count is None else count
+        self.ledger.note(kind, self.file, places, count=count, symbols=concerned, longest=longest)
 
-    def _cells(self, kind: str, mask: np.ndarray, show: Callable[[int, int], str]) -> None:
+    def note_where(self, kind: str, mask: np.ndarray, value: str, *shown: np.ndarray) -> None:
+        """Note a finding in each cell of `mask`; the cells of `shown` are formatted into its `value`."""
         # By asset, then bar: what one name went through reads in one piece.
         assets, bars = np.nonzero(mask.T)
-        for bar, asset in zip(bars[:LISTED].tolist(), assets[:LISTED].tolist(), strict=True):
-            self._note(kind, asset, bar, show(bar, asset))
-        self._count(kind, bars[LISTED:], assets[LISTED:])
+        self.note(kind, bars, assets, lambda t, a: value.format(*(grid[t, a] for grid in shown)))
 
-    def _count(self, kind: str, bars: np.ndarray, assets: np.ndarray) -> None:
-        names, counts = np.unique(assets, return_counts=True)
-        for asset, count in zip(names.tolist(), counts.tolist(), strict=True):
-            self.ledger.note(kind, symbol=self.grid.symbols[asset], count=count)
-
-    def _note(self, kind: str, asset: int, bar: int, value: str, **more: object) -> None:
-        self.ledger.note(
-            kind,
-            row=self.row_of(bar, asset),
-            symbol=self.grid.symbols[asset],
-            timestamp=show_time(self.grid.timestamps[bar]),
-            value=value,
-            **more,  # type: ignore[arg-type]
-        )
-
-    def _bracketing(self) -> None:
-        opened, high, low, close = (self.grid.fields[name] for name in PRICE_FIELDS)
+    def bracketing(self) -> None:
+        opened, high, low, close = prices = [self.grid.fields[name] for name in PRICE_FIELDS]
         # fmax and fmin pass over an empty price; comparisons with NaN are false, so
         # a bar without one is fine.
         wrong = (high < np.fmax(opened, close)) | (low > np.fmin(opened, close))
-        self._cells(
-            "non_bracketing",
-            wrong,
-            lambda t, a: (
-                f"open {opened[t, a]:g}, high {high[t, a]:g}, low {low[t, a]:g}, close {close[t, a]:g}"
-            ),
-        )
+        self.note_where("non_bracketing", wrong, "open {:g}, high {:g}, low {:g}, close {:g}", *prices)
 
-    def _decimal_shifts(self, close: np.ndarray) -> None:
+    def decimal_shifts(self, close: np.ndarray) -> None:
         """Note closes a power of ten away from their neighbours, and other prices that far from the close."""
         before, after = _neighbours(close)
         with np.errstate(divide="ignore", invalid="ignore"):
             back, here, ahead = np.log10(before), np.log10(close), np.log10(after)
             shifted = _near_power(here - (back + ahead) / 2) & (np.abs(ahead - back) < _REVERTS)
-            self._cells(
-                "decimal_shift",
-                shifted,
-                lambda t, a: f"close {close[t, a]:g} between {before[t, a]:g} and {after[t, a]:g}",
+            self.note_where(
+                "decimal_shift", shifted, "close {:g} between {:g} and {:g}", close, before, after
             )
             # The middle of three closes is right even where one of them has slipped itself.
             middle = np.maximum(np.minimum(back, here), np.minimum(np.maximum(back, here), ahead))
             middle = np.where(np.isnan(back) | np.isnan(ahead), here, middle)
-            for name in ("open", "high", "low"):
-                if name in self.grid.fields:
-                    level = np.log10(self.grid.fields[name])
-                    away = ~(np.abs(level - back) < _ELSEWHERE) & ~(np.abs(level - ahead) < _ELSEWHERE)
-                    self._slipped(name, _near_power(level - middle) & away, middle)
+            for name in [price for price in ("open", "high", "low") if price in self.grid.fields]:
+                prices = self.grid.fields[name]
+                level = np.log10(prices)
+                away = ~(np.abs(level - back) < _ELSEWHERE) & ~(np.abs(level - ahead) < _ELSEWHERE)
+                slipped = _near_power(level - middle) & away
+                value = name + " {:g} beside closes near {:g}"
+                self.note_where("decimal_shift", slipped, value, prices, 10**middle)
 
-    def _slipped(self, name: str, mask: np.ndarray, middle: np.ndarray) -> None:
-        values = self.grid.fields[name]
-        self._cells(
-            "decimal_shift",
-            mask,
-            lambda t, a: f"{name} {values[t, a]:g} beside closes near {10 ** middle[t, a]:g}",
+    def gaps_and_lives(self, close: np.ndarray) -> None:
+        times, end = self.grid.timestamps, self.grid.ends.bar
+        n_bars = len(times)
+        first, last = lives(close)
+        self._gaps(close, first, last)
+        alive = last >= first
+        late = np.flatnonzero(alive & (first > 0))
+        self.note("late_listing", first[late], late, lambda t, a: f"bar {t}")
+        early = np.flatnonzero(alive & (last < n_bars - 1) & (end == NO_END))
+        self.note(
+            "early_end",
+            last[early],
+            early,
+            lambda t, a: f"{n_bars - 1 - t} bars before the panel's last",
+            lambda t, a: f": ({self.grid.symbols[a]}, {show_time(times[t])}, null)",
+        )
+        lively = np.flatnonzero((end != NO_END) & (last > end))
+        self.note(
+            "bars_after_end", last[lively], lively, lambda t, a: f"end of life {show_time(times[end[a]])}"
         )
 
-    def _lives(self, close: np.ndarray) -> None:
-        grid = self.grid
-        first, last = lives(close)
-        present = ~np.isnan(close)
-        missing = last - first + 1 - present.sum(axis=0)
-        holed = positions((missing > 0) & (last >= first))
-        largest_first = holed[np.argsort(-missing[holed], kind="stable")]
-        for asset in largest_first.tolist():
-            self._gap(asset, int(first[asset]), present[first[asset] : last[asset] + 1, asset])
-        for asset in positions((first > 0) & (last >= first)).tolist():
-            self._note("late_listing", asset, int(first[asset]), f"bar {first[asset]}")
-        known = grid.ends.bar != NO_END
-        for asset in positions((last < len(close) - 1) & (last >= first) & ~known).tolist():
-            bar = int(last[asset])
-            proposal = f"({grid.symbols[asset]}, {show_time(grid.timestamps[bar])}, null)"
-            advice = (
-                f"{KINDS['early_end'].advice}: if its life ended then, say so with ends, a frame of "
-                f"(symbol, date, payout) that holds {proposal}, null for the last mark; nothing is assumed"
-            )
-            self._note(
-                "early_end", asset, bar, f"{len(close) - 1 - bar} bars before the panel's last", advice=advice
-            )
-        for asset in positions(known & (last > grid.ends.bar)).tolist():
-            end = show_time(grid.timestamps[grid.ends.bar[asset]])
-            self._note("bars_after_end", asset, int(last[asset]), f"end of life {end}")
-
-    def _gap(self, asset: int, first: int, present: np.ndarray) -> None:
-        edges = np.flatnonzero(np.diff(present.astype(np.int8)))  # present -> absent -> present -> ...
-        starts, stops = edges[::2] + 1, edges[1::2] + 1
+    def _gaps(self, close: np.ndarray, first: np.ndarray, last: np.ndarray) -> None:
+        """Note each asset that misses bars inside its life, at the longest run; most missing first."""
+        bars = np.arange(len(close))
+        missing = (np.isnan(close) & (bars[:, None] > first) & (bars[:, None] < last)).T
+        # A run inside a life begins and ends inside the grid, so that its two edges follow each other.
+        assets, edges = np.nonzero(missing[:, 1:] != missing[:, :-1])
+        assets, starts, stops = assets[::2], edges[::2] + 1, edges[1::2] + 1
+        if not len(assets):
+            return
         runs = stops - starts
-        widest = int(runs.argmax())
-        since, until = (first + int(at[widest]) for at in (starts, stops - 1))
-        times = self.grid.timestamps
-        span = f"{show_time(times[since])} .. {show_time(times[until])}"
-        value = f"{runs.sum()} missing, longest run {runs.max()} ({span})"
-        self._note("gap", asset, since, value, count=int(runs.sum()), longest=int(runs.max()))
+        total = np.bincount(assets, runs).astype(np.int64)
+        order = np.lexsort((-runs, assets, -total[assets]))
+        widest = order[np.diff(assets[order], prepend=-1) != 0]
+        longest = dict(zip(assets[widest].tolist(), runs[widest].tolist(), strict=True))
+
+        def show(t: int, a: int) -> str:
+            since, until = (show_time(self.grid.timestamps[bar]) for bar in (t, t + longest[a] - 1))
+            return f"{total[a]} missing, longest run {longest[a]} ({since} .. {until})"
+
+        self.note("gap", starts[widest], assets[widest], show, count=int(runs.sum()), longest=int(runs.max()))
 
 
 def _near_power(jump: np.ndarray) -> np.ndarray:

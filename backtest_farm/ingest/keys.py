@@ -60,19 +60,20 @@ def read_moments(column: pl.Series) -> Moments:
     """Read a column of dates, datetimes or ISO text; any other type is unreadable."""
     if column.dtype in (pl.String, pl.Categorical, pl.Enum):
         return _read_text(column.cast(pl.String))
-    empty = column.is_null().to_numpy()
-    if column.dtype == pl.Date:
-        return _moments(column.cast(pl.Datetime("us")), empty, Sort.DAY)
-    if isinstance(column.dtype, pl.Datetime):
-        if column.dtype.time_zone is not None:
-            utc = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-            return _moments(utc.cast(pl.Datetime("us")), empty, Sort.ZONED)
-        moments = _moments(column.cast(pl.Datetime("us")), empty, Sort.DAY)
-        midday = moments.micros.astype("M8[D]") != moments.micros
-        moments.sorts[midday & ~empty] = Sort.NAIVE
-        return moments
-    sorts = np.where(empty, Sort.EMPTY, Sort.UNREADABLE).astype(np.int8)
-    return Moments(np.full(len(column), _NAT), sorts)
+    if not isinstance(column.dtype, (pl.Date, pl.Datetime)):
+        sorts = np.where(column.is_null().to_numpy(), Sort.EMPTY, Sort.UNREADABLE)
+        return Moments(np.full(len(column), _NAT), sorts.astype(np.int8))
+    zoned = isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone is not None
+    if zoned:
+        column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    micros = column.cast(pl.Datetime("us")).to_numpy().astype("M8[us]")
+    midnight = micros.astype("M8[D]") == micros
+    sorts = np.select(
+        [np.isnat(micros), np.full(len(micros), zoned), midnight],
+        [Sort.EMPTY, Sort.ZONED, Sort.DAY],
+        Sort.NAIVE,
+    )
+    return Moments(micros, sorts.astype(np.int8))
 
 
 def read_symbols(column: pl.Series) -> pl.Series:
@@ -81,22 +82,18 @@ def read_symbols(column: pl.Series) -> pl.Series:
     return text.set(text.str.strip_chars() == "", None)
 
 
-def _moments(column: pl.Series, empty: np.ndarray, sort: Sort) -> Moments:
-    return Moments(column.to_numpy().astype("M8[us]"), np.where(empty, Sort.EMPTY, sort).astype(np.int8))
-
-
 def _read_text(column: pl.Series) -> Moments:
     # Few moments are written many times, so each distinct text is read once, by Python's strict ISO reader.
-    texts = column.drop_nulls().unique().sort()
+    texts = column.unique()
     read = [_read_one(text) for text in texts.to_list()]
-    micros = np.array([moment for moment, _ in read] + [_NAT], "M8[us]")
-    sorts = np.array([sort for _, sort in read] + [Sort.EMPTY], np.int8)
-    codes = column.cast(pl.Enum(texts)).to_physical().cast(pl.Int64).fill_null(len(texts)).to_numpy()
+    codes = column.replace_strict(texts, pl.Series(range(len(texts))), return_dtype=pl.Int64).to_numpy()
+    micros = np.array([moment for moment, _ in read], "M8[us]")
+    sorts = np.array([sort for _, sort in read], np.int8)
     return Moments(micros[codes], sorts[codes])
 
 
-def _read_one(text: str) -> tuple[np.datetime64, Sort]:
-    text = text.strip()
+def _read_one(text: str | None) -> tuple[np.datetime64, Sort]:
+    text = (text or "").strip()
     if not text:
         return _NAT, Sort.EMPTY
     try:

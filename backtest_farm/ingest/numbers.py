@@ -6,10 +6,9 @@ import numpy as np
 import polars as pl
 
 from backtest_farm.ingest.grid import BAR_FIELDS, PRICE_FIELDS
-from backtest_farm.ingest.ledger import Ledger, positions
-from backtest_farm.ingest.table import Table
+from backtest_farm.ingest.ledger import Ledger
+from backtest_farm.ingest.table import KEYS, Table
 
-KEYS = ("timestamp", "symbol")
 _EMPTY = ("", "na", "n/a", "null", "none")
 
 
@@ -25,7 +24,7 @@ def field_columns(table: Table, ledger: Ledger) -> list[str]:
         if name in BAR_FIELDS or (name and _is_numeric(table.frame[name])):
             fields.append(name)
         else:
-            ledger.note("ignored_column", value=f"{name} ({table.frame.schema[name]})")
+            ledger.note("ignored_column", table.file, [{"value": f"{name} ({table.frame.schema[name]})"}])
     return fields
 
 
@@ -38,20 +37,20 @@ def read_numbers(table: Table, name: str, ledger: Ledger) -> np.ndarray:
     """
     column = table.frame[name]
     numbers, unreadable = _as_numbers(column)
-    ledger.note_rows("unparseable", table, positions(unreadable), name)
+    ledger.note_rows("unparseable", table, unreadable, name)
     values = numbers.fill_null(np.nan).to_numpy().astype(np.float64, copy=True)
     empty = numbers.is_null().to_numpy()
     finite = np.isfinite(values)
     if name in PRICE_FIELDS:
-        ledger.note_rows("missing_cell", table, positions(empty & ~unreadable), name)
-        ledger.note_rows("non_finite_price", table, positions(~finite & ~empty), name)
-        ledger.note_rows("non_positive_price", table, positions(finite & (values <= 0)), name)
+        ledger.note_rows("missing_cell", table, empty & ~unreadable, name)
+        ledger.note_rows("non_finite_price", table, ~finite & ~empty, name)
+        ledger.note_rows("non_positive_price", table, finite & (values <= 0), name)
         values[~finite | (values <= 0)] = np.nan
         return values
-    ledger.note_rows("non_finite_value", table, positions(np.isinf(values)), name)
+    ledger.note_rows("non_finite_value", table, np.isinf(values), name)
     values[~finite] = np.nan
     if name == "volume":
-        ledger.note_rows("negative_volume", table, positions(values < 0), name)
+        ledger.note_rows("negative_volume", table, values < 0, name)
         values[values < 0] = np.nan
     return values
 

@@ -2,11 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Level = Literal["error", "warning"]
+_SHOWN = 5  # examples of one kind in the text for people
+
+
+class Kind(NamedTuple):
+    """What a kind of finding means for the build, and what to do about it."""
+
+    level: Level
+    advice: str
+
+
+_ERRORS = {
+    "missing_column": "no such column: add it, or rename the one that holds it",
+    "duplicate_column": "two columns have this meaning: keep one of them",
+    "null_key": "timestamp or symbol is empty: fill it in or drop the row",
+    "unparseable": (
+        "this cannot be read: write dates as 2017-10-31, moments as 2018-01-10T04:55:00Z, plain numbers"
+    ),
+    "naive_timestamp": (
+        "a time of day without a zone: write the zone (…Z or …+00:00), or give dates for daily bars"
+    ),
+    "mixed_zone": "some rows have a time zone and some have none: write all of them in the same way",
+    "duplicate_key": "an earlier row has the same timestamp and symbol: keep one of them",
+    "non_finite_price": "a price must be a finite number: leave the cell empty if there is none",
+    "non_positive_price": "a price must be above 0: correct it, or leave the cell empty",
+    "negative_volume": "volume cannot be negative: correct it, or leave the cell empty",
+    "non_finite_value": "infinite: correct it, or leave the cell empty",
+    "unknown_symbol": "the panel has no such symbol: correct it or drop the row",
+    "unmatched_timestamp": "the panel has no bar at this time",
+    "bad_payout": "a payout is 0 or more per share, or empty for the last mark",
+    "damaged_file": "restore the folder from a copy, or build the panel again into a new folder",
+}
+_WARNINGS = {
+    "ignored_column": "this column is no field because it holds no numbers",
+    "missing_cell": "an empty price: this value is NaN and counts as no bar",
+    "non_bracketing": "high and low do not enclose open and close: compare with another source",
+    "decimal_shift": "a jump by a power of ten for one bar that reverts: probably a slipped decimal point",
+    "gap": "bars are missing inside this life: a halt, or lost data",
+    "zero_volume": "nothing was traded, or the volume is not known",
+    "late_listing": "the first bar comes after the panel's: a listing, or a history that was cut",
+    "early_end": (
+        "the last bar comes before the panel's: if its life ended then, say so with ends, a frame of "
+        "(symbol, date, payout), payout null for the last mark; nothing is assumed"
+    ),
+    "bars_after_end": "there are bars after the end of life that was given: check its date",
+}
+KINDS = {kind: Kind("error", advice) for kind, advice in _ERRORS.items()} | {
+    kind: Kind("warning", advice) for kind, advice in _WARNINGS.items()
+}
 
 
 @dataclass(frozen=True)
@@ -41,10 +89,19 @@ class Finding:
 
     def line(self) -> str:
         """Return the finding as one line of text."""
-        place = [self.file if self.row is None else f"{self.file} row {self.row}"]
-        place += [part for part in (self.timestamp, self.symbol) if part is not None]
         value = "" if self.value is None else f" = {self.value}"
-        return f"{self.kind}: {' '.join(place)}{value}: {self.advice}"
+        return f"{self.kind}: {self._place(self.file)}{value}: {self.advice}"
+
+    def example(self, title: str) -> str:
+        """Return a short line to stand below a heading with kind and advice, in a text about `title`."""
+        nowhere = self.row is None and self.symbol is None
+        place = self._place(self.file if nowhere or self.file != title else "")
+        own = self.advice.removeprefix(KINDS[self.kind].advice).lstrip(":; ")
+        return ": ".join(part for part in (place, self.value, own) if part)
+
+    def _place(self, file: str) -> str:
+        row = "" if self.row is None else f"row {self.row}"
+        return " ".join(part for part in (file, row, self.timestamp, self.symbol) if part)
 
 
 @dataclass(frozen=True)
@@ -108,33 +165,31 @@ class Report:
         """Return the counts of one kind, None when it was not found."""
         return next((tally for tally in self.tallies if tally.kind == kind), None)
 
-    def __add__(self, other: Report) -> Report:
-        return Report(self.findings + other.findings, self.tallies + other.tallies)
-
     def lines(self, level: Level | None = None) -> list[str]:
-        """Return text for people: each kind's counts, then its listed findings.
+        """Return text for people: each kind's counts and advice, then its first few findings.
 
         Parameters
         ----------
         level : str, optional
             Only ``error`` or only ``warning``; both, errors first, when not given.
         """
-        shown = [
-            tally
-            for wanted in ("error", "warning")
-            if level in (None, wanted)
-            for tally in self.tallies
-            if tally.level == wanted
+        # "error" sorts before "warning", and sorting keeps the order of checking within each.
+        shown = [tally for tally in self.tallies if level in (None, tally.level)]
+        return [
+            line for tally in sorted(shown, key=lambda tally: tally.level) for line in self._paragraph(tally)
         ]
-        text: list[str] = []
-        for tally in shown:
-            listed = self.of(tally.kind)
-            run = f", longest {tally.longest} bars" if tally.longest > 1 else ""
-            more = f", first {len(listed)} listed" if len(listed) < tally.count and not run else ""
-            names = f" in {tally.symbols} symbol{'s' * (tally.symbols != 1)}" if tally.symbols else ""
-            text.append(f"{tally.level} {tally.kind}: {tally.count}{names}{run}{more}")
-            text += [f"  {finding.line()}" for finding in listed]
-        return text
+
+    def _paragraph(self, tally: Tally) -> Iterator[str]:
+        names = f" in {tally.symbols} symbol{'s' * (tally.symbols != 1)}" if tally.symbols else ""
+        run = f", longest {tally.longest} bars" if tally.longest > 1 else ""
+        yield f"{tally.level} {tally.kind}: {tally.count}{names}{run} - {KINDS[tally.kind].advice}"
+        listed = self.of(tally.kind)
+        yield from (f"  {finding.example(self.findings[0].file)}" for finding in listed[:_SHOWN])
+        # Gaps are counted in bars, but a finding is all gaps of one symbol.
+        found = tally.symbols if tally.kind == "gap" else tally.count
+        if found > _SHOWN:
+            those = "them" if len(listed) == found else f"the first {len(listed)}"
+            yield f"  ... and {found - _SHOWN} more (--json lists {those})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts, lists, strings and numbers, as JSON holds them."""

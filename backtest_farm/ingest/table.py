@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +12,10 @@ import polars as pl
 
 from backtest_farm.errors import InputError
 
-ALIASES = {
-    "date": "timestamp",
-    "datetime": "timestamp",
-    "time": "timestamp",
-    "ticker": "symbol",
-    "asset": "symbol",
-}
+KEYS = ("timestamp", "symbol")
+_ALIASES = dict.fromkeys(("date", "datetime", "time"), "timestamp") | dict.fromkeys(
+    ("ticker", "asset"), "symbol"
+)
 _ROW = "__row__"
 _CSV = {".csv", ".txt", ".gz"}
 _PARQUET_MAGIC = b"PAR1"
@@ -51,27 +46,16 @@ class Table:
     def __contains__(self, column: object) -> bool:
         return column in self.frame.columns
 
-    def __len__(self) -> int:
-        return self.frame.height
-
-    def number(self, at: int) -> int:
-        """Return the row number that people see for position `at`."""
-        return self.first_row + at
-
     def show(self, column: str, at: int) -> str | None:
         """Return a cell as text, None when the column is not there or the cell is empty."""
-        if column not in self:
-            return None
-        value = self.frame[column][at]
+        value = self.frame[column][at] if column in self else None
         return None if value is None else str(value)
 
-    def names_at(self, rows: np.ndarray) -> set[str]:
+    def symbols_at(self, rows: np.ndarray) -> list[str]:
         """Return the symbols at these positions."""
         if "symbol" not in self:
-            return set()
-        return {
-            str(name) for name in self.frame["symbol"].gather(rows).unique().to_list() if name is not None
-        }
+            return []
+        return self.frame["symbol"].gather(rows).cast(pl.String).drop_nulls().unique().to_list()
 
 
 def open_table(source: Any, what: str = "<frame>") -> Table:
@@ -89,85 +73,69 @@ def open_table(source: Any, what: str = "<frame>") -> Table:
     InputError
         If the file is missing or unreadable, or the source is of no known kind.
     """
-    if isinstance(source, (str, os.PathLike)):
-        return _open_file(Path(source))
-    lazy = _as_lazy(source)
-    return _table(lazy.with_row_index(_ROW), what, 0)
-
-
-def canonical_name(column: str) -> str:
-    """Return a column's name as panels know it."""
-    plain = "_".join(column.strip().lower().split())
-    return ALIASES.get(plain, plain)
-
-
-def _open_file(path: Path) -> Table:
-    hint = "give the path of one CSV or Parquet file"
-    if not path.exists():
-        raise InputError(f"{path} does not exist", hint=hint)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder", hint=hint)
-    with path.open("rb") as file:
-        magic = file.read(len(_PARQUET_MAGIC))
-    if magic == _PARQUET_MAGIC:
-        return _collect(
-            path, lambda: _table(pl.scan_parquet(path, row_index_name=_ROW, glob=False), str(path), 0)
-        )
-    if path.suffix.lower() not in _CSV:
-        raise InputError(f"{path} is neither a Parquet file nor named .csv", hint=hint)
-    return _collect(
-        path,
-        lambda: _table(pl.scan_csv(path, infer_schema=False, row_index_name=_ROW, glob=False), str(path), 2),
-    )
-
-
-def _collect(path: Path, reading: Any) -> Table:
+    if not isinstance(source, (str, os.PathLike)):
+        return _table(_as_lazy(source).with_row_index(_ROW), what, 0)
+    path = Path(source)
+    is_parquet = _is_parquet(path)
     try:
-        return reading()
+        if is_parquet:
+            return _table(pl.scan_parquet(path, row_index_name=_ROW, glob=False), str(path), 0)
+        text = pl.scan_csv(path, infer_schema=False, row_index_name=_ROW, glob=False)
+        return _table(text, str(path), 2)
     except (pl.exceptions.PolarsError, OSError, UnicodeError) as fault:
         reason = str(fault).strip().splitlines()[0]
         raise InputError(f"{path} cannot be read: {reason}", hint="check that the file is whole") from None
 
 
+def canonical_name(column: str) -> str:
+    """Return a column's name as panels know it."""
+    plain = "_".join(column.strip().lower().split())
+    return _ALIASES.get(plain, plain)
+
+
+def _is_parquet(path: Path) -> bool:
+    """Return whether this is a Parquet file; otherwise it is a CSV file."""
+    if not path.exists():
+        fault = "does not exist"
+    elif path.is_dir():
+        fault = "is a folder"
+    else:
+        with path.open("rb") as file:
+            if file.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC:
+                return True
+        if path.suffix.lower() in _CSV:
+            return False
+        fault = "is neither a Parquet file nor named .csv"
+    raise InputError(f"{path} {fault}", hint="give the path of one CSV or Parquet file")
+
+
 def _as_lazy(source: Any) -> pl.LazyFrame:
-    if isinstance(source, pl.LazyFrame):
-        return source
-    if isinstance(source, pl.DataFrame):
-        return source.lazy()
     family = type(source).__module__.partition(".")[0]
     try:
         if family == "pandas":
             named = any(name is not None for name in source.index.names)
-            return pl.from_pandas(source, include_index=named).lazy()
-        if family == "pyarrow":
-            frame = pl.from_arrow(source)
-            if isinstance(frame, pl.DataFrame):
-                return frame.lazy()
+            source = pl.from_pandas(source, include_index=named)
+        elif family == "pyarrow":
+            source = pl.from_arrow(source)
     except Exception as fault:  # a frame of mixed Python objects fails in many ways, all of them the data's
         raise InputError(
             f"this {family} frame cannot be read: {fault}", hint="give each column one type"
         ) from None
-    raise InputError(
-        f"a {type(source).__name__} is no source of bars",
-        hint="give a path or a long frame (timestamp, symbol, open, high, low, close, volume)",
-    )
+    if not isinstance(source, (pl.DataFrame, pl.LazyFrame)):
+        raise InputError(
+            f"a {type(source).__name__} is no source of bars",
+            hint="give a path or a long frame (timestamp, symbol, open, high, low, close, volume)",
+        )
+    return source.lazy()
 
 
 def _table(lazy: pl.LazyFrame, file: str, first_row: int) -> Table:
-    given = [name for name in lazy.collect_schema().names() if name != _ROW]
-    named = [(name, canonical_name(name)) for name in given]
-    seen = Counter(canonical for _, canonical in named)
-    clashes = {name: [was for was, now in named if now == name] for name, count in seen.items() if count > 1}
-    kept = list(_first_of_each(named))
+    given: dict[str, list[str]] = {}
+    for name in lazy.collect_schema().names():
+        if name != _ROW:
+            given.setdefault(canonical_name(name), []).append(name)
     # collect() streams and promises no order of rows, so the order is asked for.
-    frame = lazy.select(_ROW, *(pl.col(was).alias(f"_{now}") for was, now in kept)).sort(_ROW).collect()
-    frame = frame.drop(_ROW).rename({f"_{now}": now for _, now in kept})
-    return Table(frame, file, first_row, clashes)
-
-
-def _first_of_each(named: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
-    seen: set[str] = set()
-    for was, now in named:
-        if now not in seen:
-            seen.add(now)
-            yield was, now
+    columns = [pl.col(names[0]).alias(f"_{name}") for name, names in given.items()]
+    frame = lazy.select(_ROW, *columns).sort(_ROW).collect().drop(_ROW)
+    clashes = {name: names for name, names in given.items() if len(names) > 1}
+    return Table(frame.rename(lambda name: name[1:]), file, first_row, clashes)

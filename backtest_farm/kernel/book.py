@@ -75,15 +75,24 @@ def _close_trade(book, k, i, t):
 
 @inlined
 def _record_fill(record, k, decided, t, a, reason, quantity, base, price, commission, spread, slippage):
-    """Append a row to the ledger, if there is one."""
-    if record.keys.shape[0] == 0:
-        return
+    """Append a row to the ledger; without one, every row lands in the same spare place.
+
+    A branch around these stores would cost more than they do: numba keeps a reference to each array of a
+    conditional use, taken and dropped atomically at every fill.
+    """
     row = record.used[0]
-    record.used[0] = row + 1
-    keys, values = record.keys[row], record.values[row]
-    keys[0], keys[1], keys[2], keys[3], keys[4] = k, decided, t, a, reason
-    values[0], values[1], values[2] = quantity, base, price
-    values[3], values[4], values[5], values[6] = commission, spread, slippage, 0.0
+    record.keys[row, 0] = k
+    record.keys[row, 1] = decided
+    record.keys[row, 2] = t
+    record.keys[row, 3] = a
+    record.keys[row, 4] = reason
+    record.values[row, 0] = quantity
+    record.values[row, 1] = base
+    record.values[row, 2] = price
+    record.values[row, 3] = commission
+    record.values[row, 4] = spread
+    record.values[row, 5] = slippage
+    record.used[0] = row + record.recording
 
 
 @inlined
@@ -130,7 +139,7 @@ def _room(book, terms, targets, record, t):
             if min(used + wanted, book.mark.shape[0]) > capacity:
                 return NEED_SLOTS
     # Three rows at most for a slot in a bar: two legs of a reversal, or a delisting.
-    if record.keys.shape[0] > 0 and record.used[0] + 3 * total > record.keys.shape[0]:
+    if record.recording and record.used[0] + 3 * total >= record.keys.shape[0]:
         return NEED_ROWS
     return DONE
 
@@ -467,14 +476,13 @@ def _account(book, terms, record, t, n_bars):
             r = equity / before - 1.0
         gross = book.exposure[0, k] / equity if equity > DUST else np.nan
         if recording:
-            out = record.bars[t, :, k]
-            out[0] = equity
-            out[1] = book.bar_values[1, k]
-            out[2] = gross
-            out[3] = book.exposure[1, k] / equity if equity > DUST else np.nan
-            out[4] = notional / 2.0 / before if before > DUST else np.nan
-            out[5] = book.bar_values[3, k]
-            out[8] = book.exposure[2, k]
+            record.bars[t, 0, k] = equity
+            record.bars[t, 1, k] = book.bar_values[1, k]
+            record.bars[t, 2, k] = gross
+            record.bars[t, 3, k] = book.exposure[1, k] / equity if equity > DUST else np.nan
+            record.bars[t, 4, k] = notional / 2.0 / before if before > DUST else np.nan
+            record.bars[t, 5, k] = book.bar_values[3, k]
+            record.bars[t, 8, k] = book.exposure[2, k]
 
         # Moments by the one-pass update of Pébay (Sandia report SAND2008-6212): no cancellation however small
         # the deviation is beside the mean; 1/count is the same for the whole tile.

@@ -127,12 +127,16 @@ class Targets(NamedTuple):
 
 
 class Record(NamedTuple):
-    """Where fills and per-bar values go when they are asked for; zero rows otherwise."""
+    """Where fills and per-bar values go when they are asked for.
+
+    There is always one spare row for fills: the place of all of them while they are not recorded.
+    """
 
     keys: np.ndarray  # (F, 5) int64: trial, decision bar, bar, asset, reason
     values: np.ndarray  # (F, 7) float64: quantity, base, price, commission, spread, slippage, impact
     used: np.ndarray  # (1,) int64
     bars: np.ndarray  # (T or 0, len(BAR_COLUMNS), K) float64
+    recording: int  # 1 if fills are recorded
 
 
 SLOT_FIELDS = ("asset", "quantity", "target", "order", "decided", "noted", "entry_bar", "entry_base", "flow")
@@ -227,17 +231,18 @@ def new_lives(end_bar: np.ndarray, payout: np.ndarray) -> Lives:
 def new_record(n_bars: int, n_trials: int, fill_rows: int) -> Record:
     """Return room for per-bar values of `n_bars` bars and for `fill_rows` fills (0 = do not record)."""
     return Record(
-        np.zeros((fill_rows, len(FILL_KEYS)), np.int64),
-        np.zeros((fill_rows, len(FILL_VALUES))),
+        np.zeros((fill_rows + 1, len(FILL_KEYS)), np.int64),
+        np.zeros((fill_rows + 1, len(FILL_VALUES))),
         np.zeros(1, np.int64),
         np.zeros((n_bars, len(BAR_COLUMNS), n_trials)),
+        int(fill_rows > 0),
     )
 
 
 def roomier(record: Record, fill_rows: int) -> Record:
     """Return `record` with room for `fill_rows` fills; what is written stays."""
-    keys = np.zeros((fill_rows, len(FILL_KEYS)), np.int64)
-    values = np.zeros((fill_rows, len(FILL_VALUES)))
+    keys = np.zeros((fill_rows + 1, len(FILL_KEYS)), np.int64)
+    values = np.zeros((fill_rows + 1, len(FILL_VALUES)))
     used = int(record.used[0])
     keys[:used] = record.keys[:used]
     values[:used] = record.values[:used]

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
+import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from backtest_farm.errors import PanelError, nearest
 from backtest_farm.ingest.report import Report
-from backtest_farm.panel.body import RESTORE, check_size
-from backtest_farm.panel.manifest import BlockFile, Manifest
+from backtest_farm.panel.block import Block, damaged, file_sha256
+from backtest_farm.panel.manifest import Manifest
+from backtest_farm.storage import AlreadyExists, LocalStorage
 
 _PARTS = {"blocks", "snapshots", "reports", "lock"}
 
@@ -33,10 +33,6 @@ class PanelFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         # Absolute, so that a panel sent to another process is found from any working directory.
         self.path = Path(path).expanduser().absolute()
-
-    def block(self, name: str) -> Path:
-        """Return the path of a block file."""
-        return self.path / "blocks" / name
 
     def names(self) -> list[str]:
         """Return the names of all snapshots, oldest first."""
@@ -74,60 +70,54 @@ class PanelFolder:
         if snapshot is None:
             return names[-1]
         wanted = str(snapshot)
-        numbered = f"{int(wanted):06d}-" if wanted.isdecimal() else wanted
         for name in names:
-            if name == wanted or (wanted.isdecimal() and name.startswith(numbered)):
+            if name == wanted or (wanted.isdecimal() and int(wanted) == _number(name)):
                 return name
         raise PanelError(f"{self.path} has no snapshot {wanted!r}: {nearest(wanted, names)}")
 
     def load(self, name: str) -> Manifest:
         """Return a snapshot's manifest, after checking that every file it needs has the right size."""
-        try:
-            text = (self.path / "snapshots" / f"{name}.json").read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise PanelError(
-                f"snapshot {name} of {self.path} is not text: it was changed", hint=RESTORE
-            ) from None
-        manifest = Manifest.from_json(text, name)
-        for file in {file.name: file for file in manifest.fields.values()}.values():
-            check_size(self.block(file.name), file.size)
+        text = (self.path / "snapshots" / f"{name}.json").read_bytes()
+        manifest = Manifest.from_json(text, name, self.path / "blocks")
+        for block in manifest.blocks:
+            block.check_size()
         return manifest
 
-    def add_block(
-        self, timestamps: np.ndarray, symbols: tuple[str, ...], fields: Mapping[str, np.ndarray]
-    ) -> BlockFile:
-        """Write `fields` as one block file named by its own hash."""
+    def add_block(self, manifest: Manifest, fields: Mapping[str, np.ndarray]) -> Block:
+        """Write `fields`, on the manifest's bars and assets, as one block file named by its own hash."""
         # Imported here because only writing needs a Parquet library; workers open and map without one.
         from backtest_farm.panel.layout import write_block
 
-        for part in ("blocks", "snapshots", "reports"):
-            (self.path / part).mkdir(parents=True, exist_ok=True)
         blocks = self.path / "blocks"
+        blocks.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=blocks, prefix="writing-") as room:
             draft = Path(room) / "block.parquet"
-            bodies = write_block(draft, timestamps, symbols, fields)
+            bodies = write_block(draft, manifest.timestamps, manifest.symbols, fields)
             sha256 = file_sha256(draft)
-            name = f"{sha256[:32]}.parquet"
-            size = draft.stat().st_size
-            draft.rename(blocks / name)
+            path = draft.rename(blocks / f"{sha256[:32]}.parquet")
         _sync_folder(blocks)
-        return BlockFile(name, size, sha256, bodies)
+        return Block(path, path.stat().st_size, sha256, bodies)
 
     def commit(self, manifest: Manifest, report: Report | None = None) -> str:
         """Publish a snapshot and return its name; content that is already published keeps its first name."""
-        with self._locked():
-            names = self.names()
-            own = manifest.digest()
-            for name in names:
-                if name.endswith(f"-{own}"):
-                    return name
-            number = 1 + (int(names[-1].partition("-")[0]) if names else 0)
+        store = LocalStorage(self.path)
+        # Two writers must not take the same number; readers need no lock, snapshots appear whole.
+        with FileLock(self.path / "lock"):
+            published = self.published(own := manifest.digest())
+            if published:
+                return published
+            number = 1 + max(map(_number, self.names()), default=0)
             name = f"{number:06d}-{own}"
             if report is not None:
                 text = json.dumps(report.to_dict(), ensure_ascii=False)
-                _put(self.path / "reports" / f"{name}.json", text)
-            _put(self.path / "snapshots" / f"{name}.json", manifest.to_json())
+                with contextlib.suppress(AlreadyExists):  # left by a build that died before its snapshot
+                    store.put_new(f"reports/{name}.json", text.encode())
+            store.put_new(f"snapshots/{name}.json", manifest.to_json().encode())
             return name
+
+    def published(self, own: str) -> str | None:
+        """Return the name of the first snapshot with this content, None when there is none."""
+        return next((name for name in self.names() if name.endswith(f"-{own}")), None)
 
     def report(self) -> Report:
         """Return the report of the build, which is that of the first snapshot."""
@@ -135,35 +125,11 @@ class PanelFolder:
         try:
             return Report.from_dict(json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as fault:
-            raise PanelError(
-                f"{file}, the report of the build, is not readable: {fault}", hint=RESTORE
-            ) from None
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        # Two writers must not take the same number; readers need no lock, snapshots appear whole.
-        with (self.path / "lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+            raise damaged(f"{file}, the report of the build, is not readable: {fault}") from None
 
 
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _put(path: Path, text: str) -> None:
-    """Make `path` appear whole, or not at all."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=".writing-", encoding="utf-8", delete=False
-    ) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(file.name, path)
-    path.chmod(0o644)
-    _sync_folder(path.parent)
+def _number(name: str) -> int:
+    return int(name.partition("-")[0])
 
 
 def _sync_folder(path: Path) -> None:

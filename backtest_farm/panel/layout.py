@@ -7,20 +7,22 @@ it; this package maps it.
 
 from __future__ import annotations
 
-import hashlib
 import os
+import tempfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from backtest_farm.errors import PanelError
-from backtest_farm.panel.body import ALIGNMENT, Body
-from backtest_farm.panel.footer import MAGIC, Chunk, chunks_of, footer_of, moved_footer
+from backtest_farm.panel.block import Body
+from backtest_farm.panel.footer import MAGIC, chunks_of, footer_of, moved_footer
 
+_ALIGNMENT = 64
 _KEYS = ("timestamp", "symbol")
 _LARGEST_PAGE = 2**31 - 1
 
@@ -53,38 +55,52 @@ def write_block(
     PanelError
         If the writer did not lay a field out as one plain page.
     """
-    draft = path.with_name(path.name + ".draft")
-    try:
-        _write_draft(draft, timestamps, symbols, fields)
-        return _align(draft, path, tuple(fields), len(timestamps) * len(symbols))
-    finally:
-        draft.unlink(missing_ok=True)
+    bodies: dict[str, Body] = {}
+    starts: list[int] = []
+    with tempfile.NamedTemporaryFile(dir=path.parent) as draft, path.open("xb") as out:
+        _write_draft(draft.name, _long_table(timestamps, symbols, fields))
+        file = np.memmap(draft.name, dtype=np.uint8, mode="r")
+        footer = footer_of(file)
+        out.write(MAGIC)
+        for name, chunk in chunks_of(footer).items():
+            content = file[chunk]
+            if name in fields:
+                values = fields[name]
+                _check_plain(content, values, name)
+                head = len(content) - values.nbytes
+                out.write(bytes(-(out.tell() + head) % _ALIGNMENT))
+                bodies[name] = Body(out.tell() + head, values.nbytes, zlib.crc32(values.data))
+            starts.append(out.tell())
+            out.write(content.data)
+        out.write(moved_footer(footer, starts))
+        out.flush()
+        os.fsync(out.fileno())
+    return bodies
 
 
-def _write_draft(
-    path: Path, timestamps: np.ndarray, symbols: tuple[str, ...], fields: Mapping[str, np.ndarray]
-) -> None:
+def _long_table(timestamps: np.ndarray, symbols: tuple[str, ...], fields: Mapping[str, np.ndarray]) -> Any:
     n_bars, n_assets = len(timestamps), len(symbols)
-    rows = n_bars * n_assets
-    daily = timestamps.dtype == np.dtype("M8[D]")
+    moment = pa.date32() if timestamps.dtype == np.dtype("M8[D]") else pa.timestamp("us", "UTC")
     asset_ids = np.tile(np.arange(n_assets, dtype=np.int32), n_bars)
     columns = {
-        "timestamp": pa.array(np.repeat(timestamps, n_assets)).cast(
-            pa.date32() if daily else pa.timestamp("us", "UTC")
-        ),
+        "timestamp": pa.array(np.repeat(timestamps, n_assets)).cast(moment),
         "symbol": pa.DictionaryArray.from_arrays(pa.array(asset_ids), pa.array(symbols, pa.string())),
         **{name: pa.array(values.reshape(-1)) for name, values in fields.items()},
     }
     # "not null" keeps definition levels out of the pages: NaN, not null, says that there is no bar.
     schema = pa.schema([pa.field(name, column.type, nullable=False) for name, column in columns.items()])
+    return pa.table(list(columns.values()), schema=schema)
+
+
+def _write_draft(path: str, table: Any) -> None:
     pq.write_table(
-        pa.table(list(columns.values()), schema=schema),
+        table,
         path,
-        row_group_size=rows,
-        max_rows_per_page=rows,
+        row_group_size=table.num_rows,
+        max_rows_per_page=table.num_rows,
         data_page_size=_LARGEST_PAGE,
         dictionary_pagesize_limit=_LARGEST_PAGE,
-        compression={name: "zstd" if name in _KEYS else "none" for name in columns},
+        compression={name: "zstd" if name in _KEYS else "none" for name in table.column_names},
         use_dictionary=list(_KEYS),
         write_statistics=False,
         write_page_checksum=True,
@@ -92,50 +108,11 @@ def _write_draft(
     )
 
 
-def _align(draft: Path, path: Path, fields: tuple[str, ...], rows: int) -> dict[str, Body]:
-    """Copy `draft` to `path` with every field's body moved to a 64-byte boundary."""
-    file = np.memmap(draft, dtype=np.uint8, mode="r")
-    footer = footer_of(file)
-    chunks = chunks_of(file, footer)
-    starts: dict[str, int] = {}
-    bodies: dict[str, Body] = {}
-    with path.open("xb") as out:
-        out.write(MAGIC)
-        for chunk in chunks:
-            if chunk.name in fields:
-                _check_plain(chunk, rows, path)
-                head = chunk.pages[0].body - chunk.start
-                out.write(bytes(-(out.tell() + head) % ALIGNMENT))
-                starts[chunk.name] = out.tell()
-                bodies[chunk.name] = _copy_body(file, chunk, out)
-            else:
-                starts[chunk.name] = out.tell()
-                out.write(file[chunk.start : chunk.start + chunk.length].data)
-        out.write(moved_footer(footer, chunks, starts))
-        out.flush()
-        os.fsync(out.fileno())
-    return bodies
-
-
-def _copy_body(file: np.ndarray, chunk: Chunk, out: BinaryIO) -> Body:
-    (page,) = chunk.pages
-    out.write(file[page.start : page.body].data)
-    offset = out.tell()
-    values = file[page.body : page.body + page.length].data
-    out.write(values)
-    return Body(offset, page.length, page.crc32, hashlib.sha256(values).hexdigest())
-
-
-def _check_plain(chunk: Chunk, rows: int, path: Path) -> None:
-    pages = chunk.pages
-    if (
-        len(pages) == 1
-        and pages[0].is_data
-        and pages[0].is_plain
-        and (pages[0].n_values, pages[0].length) == (rows, 8 * rows)
-    ):
-        return
-    raise PanelError(
-        f"{path}: field {chunk.name!r} was not written as one plain page of {rows} values",
-        hint=f"pyarrow {pa.__version__} lays files out differently: install the version in constraints.txt",
-    )
+def _check_plain(chunk: np.ndarray, values: np.ndarray, name: str) -> None:
+    """Make sure that a chunk ends with the field's values, byte for byte as they are in memory."""
+    # Encoded, or cut into pages with a header each, they would not be there in one piece.
+    if not np.array_equal(chunk[-values.nbytes :], values.reshape(-1).view(np.uint8)):
+        raise PanelError(
+            f"field {name!r} was not written as one plain page of {values.size} values",
+            hint=f"pyarrow {pa.__version__} lays files out differently: install the one in constraints.txt",
+        )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,20 +18,10 @@ import numpy as np
 from backtest_farm.errors import PanelError
 from backtest_farm.identity import canonical_json, digest
 from backtest_farm.ingest.grid import Ends, no_ends
-from backtest_farm.panel.body import RESTORE, Body
+from backtest_farm.panel.block import Block, Body, damaged
 
 FORMAT = 1
 _UNITS = {"day": "M8[D]", "us": "M8[us]"}
-
-
-@dataclass(frozen=True)
-class BlockFile:
-    """One Parquet file of a panel: its name in ``blocks/``, its size in bytes, its sha256, its fields."""
-
-    name: str
-    size: int
-    sha256: str
-    bodies: Mapping[str, Body]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +40,9 @@ class Manifest:
         Ends of life.
     statics : mapping of str to tuple
         One value per asset.
-    fields : mapping of str to BlockFile
+    hashes : mapping of str to str
+        The sha256 of each field's values.
+    fields : mapping of str to Block
         The file that holds each field; several fields share one.
     """
 
@@ -58,65 +51,56 @@ class Manifest:
     bars_per_year: float
     ends: Ends
     statics: Mapping[str, tuple]
-    fields: Mapping[str, BlockFile]
+    hashes: Mapping[str, str]
+    fields: Mapping[str, Block]
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """(n_bars, n_assets)."""
-        return len(self.timestamps), len(self.symbols)
+    def blocks(self) -> list[Block]:
+        """Every file of the snapshot, once."""
+        return list({block.path: block for block in self.fields.values()}.values())
 
-    def body(self, name: str) -> Body:
-        """Return where field `name` lies in its file."""
-        return self.fields[name].bodies[name]
-
-    def hashes(self) -> dict[str, str]:
-        """Return the sha256 of each field's values."""
-        return {name: self.body(name).sha256 for name in self.fields}
-
-    def content(self, hashes: Mapping[str, str]) -> dict[str, Any]:
-        """Return what a panel with these fields is, apart from where they lie."""
-        resolution = "day" if self.timestamps.dtype == np.dtype("M8[D]") else "us"
-        ended = np.flatnonzero(self.ends.bar < len(self.timestamps))
+    def content(self) -> dict[str, Any]:
+        """Return what the panel is, apart from where its fields lie."""
+        n_bars, n_assets = len(self.timestamps), len(self.symbols)
+        ended = np.flatnonzero(self.ends.bar < n_bars)
+        payouts = (None if np.isnan(payout) else payout for payout in self.ends.payout[ended])
         return {
             "bars_per_year": self.bars_per_year,
-            "blocks": [
-                {
-                    "first_bar": 0,
-                    "n_assets": len(self.symbols),
-                    "n_bars": len(self.timestamps),
-                    "sha256": dict(hashes),
-                }
-            ],
-            "ends": [[int(a), int(self.ends.bar[a]), _number(self.ends.payout[a])] for a in ended],
-            "resolution": resolution,
-            "statics": {name: list(column) for name, column in self.statics.items()},
-            "symbols": list(self.symbols),
+            "blocks": [{"first_bar": 0, "n_assets": n_assets, "n_bars": n_bars, "sha256": self.hashes}],
+            "ends": list(zip(ended, self.ends.bar[ended], payouts, strict=True)),
+            "resolution": "day" if self.timestamps.dtype == np.dtype("M8[D]") else "us",
+            "statics": self.statics,
+            "symbols": self.symbols,
             "timestamps": _pack(self.timestamps.astype(np.int64)),
         }
 
-    def digest(self, hashes: Mapping[str, str] | None = None) -> str:
-        """Return the name of the content, 16 hexadecimal digits; `hashes` stand in for the fields."""
-        return digest(self.content(self.hashes() if hashes is None else hashes))[:16]
+    def digest(self) -> str:
+        """Return the name of the content, 16 hexadecimal digits."""
+        return digest(self.content())[:16]
 
     def to_json(self) -> str:
         """Return the snapshot's text."""
         files: dict[str, Any] = {}
-        for name, file in self.fields.items():
-            entry = files.setdefault(file.name, {"bytes": file.size, "sha256": file.sha256, "fields": {}})
-            body = file.bodies[name]
-            entry["fields"][name] = {"offset": body.offset, "bytes": body.length, "crc32": body.crc32}
+        for name, block in self.fields.items():
+            file = {"bytes": block.size, "sha256": block.sha256, "fields": {}}
+            files.setdefault(block.path.name, file)["fields"][name] = block.bodies[name]._asdict()
+        content = self.content()
         return canonical_json(
-            {
-                "format": FORMAT,
-                "content": self.content(self.hashes()),
-                "files": files,
-                "files_digest": digest(files),
-            }
+            {"format": FORMAT, "content": content, "files": files, "files_digest": digest(files)}
         )
 
     @classmethod
-    def from_json(cls, text: str, name: str) -> Manifest:
+    def from_json(cls, text: bytes, name: str, folder: Path) -> Manifest:
         """Return the manifest in `text`, which must have the digest that its file name says.
+
+        Parameters
+        ----------
+        text : bytes
+            What `to_json` gave, in UTF-8.
+        name : str
+            The snapshot's name.
+        folder : pathlib.Path
+            Where its files lie.
 
         Raises
         ------
@@ -125,50 +109,36 @@ class Manifest:
         """
         try:
             snapshot = json.loads(text)
-            known = snapshot["format"]
-            content, files = snapshot["content"], snapshot["files"]
-            whole = (
-                digest(content)[:16] == name.partition("-")[2] and digest(files) == snapshot["files_digest"]
-            )
+            known, content, files = snapshot["format"], snapshot["content"], snapshot["files"]
+            own = name.partition("-")[2], snapshot["files_digest"]
+            whole = own == (digest(content)[:16], digest(files))
         except (ValueError, KeyError, TypeError):
-            raise PanelError(
-                f"snapshot {name} is not readable: it was cut or changed", hint=RESTORE
-            ) from None
+            raise damaged(f"snapshot {name} is not readable: it was cut or changed") from None
         if known != FORMAT:
             raise PanelError(
                 f"snapshot {name} has format {known}, this version reads {FORMAT}",
                 hint="open it with the version of backtest_farm that wrote it, or build the panel again",
             )
         if not whole:
-            raise PanelError(f"snapshot {name} does not match its own digest: it was changed", hint=RESTORE)
-        return cls._from_parts(content, files)
-
-    @classmethod
-    def _from_parts(cls, content: dict[str, Any], files: dict[str, Any]) -> Manifest:
+            raise damaged(f"snapshot {name} does not match its own digest: it was changed")
+        # From here on the content is what was written: nothing in it needs a second look.
         (block,) = content["blocks"]
         ends = no_ends(block["n_assets"])
         for asset, bar, payout in content["ends"]:
-            ends.bar[asset] = bar
-            ends.payout[asset] = np.nan if payout is None else payout
-        fields = {}
-        for name, entry in files.items():
-            bodies = {
-                field: Body(at["offset"], at["bytes"], at["crc32"], block["sha256"][field])
-                for field, at in entry["fields"].items()
-            }
-            fields.update(dict.fromkeys(bodies, BlockFile(name, entry["bytes"], entry["sha256"], bodies)))
+            ends.bar[asset], ends.payout[asset] = bar, np.nan if payout is None else payout
+        fields: dict[str, Block] = {}
+        for file, entry in files.items():
+            bodies = {field: Body(**place) for field, place in entry["fields"].items()}
+            fields |= dict.fromkeys(bodies, Block(folder / file, entry["bytes"], entry["sha256"], bodies))
         return cls(
             timestamps=_unpack(content["timestamps"]).view(_UNITS[content["resolution"]]),
             symbols=tuple(content["symbols"]),
             bars_per_year=float(content["bars_per_year"]),
             ends=ends,
             statics={name: tuple(column) for name, column in content["statics"].items()},
-            fields={name: fields[name] for name in sorted(fields)},
+            hashes=block["sha256"],
+            fields=dict(sorted(fields.items())),
         )
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _pack(moments: np.ndarray) -> dict[str, Any]:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 
-from backtest_farm.errors import InputError, nearest
-from backtest_farm.identity import digest
-from backtest_farm.ingest.grid import BAR_FIELDS, Ends
+from backtest_farm.errors import InputError, PanelError, nearest
+from backtest_farm.identity import digest, digest_bytes
+from backtest_farm.ingest.grid import BAR_FIELDS, Grid
 from backtest_farm.ingest.report import Report
-from backtest_farm.panel.body import check_once, map_body
-from backtest_farm.panel.clock import Side, find_bar
+from backtest_farm.panel.clock import Side, bars_in_a_year, find_bar
 from backtest_farm.panel.folder import PanelFolder
-from backtest_farm.panel.manifest import BlockFile, Manifest
+from backtest_farm.panel.manifest import Manifest
+
+Picked = TypeVar("Picked")
 
 
 class Panel:
@@ -26,15 +25,42 @@ class Panel:
 
     A panel never changes: adding to it gives a new `Panel` of a new snapshot that shares files with the old
     one. It pickles as its path and snapshot, so it can be sent anywhere the path exists.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The panel's folder.
+    snapshot : str
+        Number and content digest of the snapshot, ``000001-…``.
+    timestamps : numpy.ndarray
+        datetime64[D] for daily sessions, datetime64[us] in UTC for intraday bars; (n_bars,), read-only.
+    symbols : tuple of str
+        One name per asset id.
+    fields : tuple of str
+        The names of all fields, sorted.
+    shape : tuple of int
+        (n_bars, n_assets).
+    bars_per_year : float
+        Bars in a year, for annualising.
+    ends : Ends
+        Ends of life, as given when building; read-only.
     """
 
-    def __init__(self, folder: PanelFolder, snapshot: str, manifest: Manifest) -> None:
+    def __init__(self, folder: PanelFolder, snapshot: str) -> None:
+        manifest = folder.load(snapshot)
+        self.path: Final = folder.path
+        self.snapshot: Final = snapshot
+        self.timestamps: Final = manifest.timestamps
+        self.symbols: Final = manifest.symbols
+        self.fields: Final = tuple(manifest.fields)
+        self.shape: Final = len(manifest.timestamps), len(manifest.symbols)
+        self.bars_per_year: Final = manifest.bars_per_year
+        self.ends: Final = manifest.ends
         self._folder = folder
-        self._snapshot = snapshot
         self._manifest = manifest
         self._mapped: dict[str, np.ndarray] = {}
         self._hashes: dict[tuple[str, int], str] = {}
-        for values in (manifest.timestamps, *manifest.ends):
+        for values in (self.timestamps, *self.ends):
             values.flags.writeable = False
 
     @classmethod
@@ -80,12 +106,28 @@ class Panel:
         """
         # Readers and writers load polars and pyarrow, which nobody needs who only opens.
         from backtest_farm.ingest.readers import read
-        from backtest_farm.panel.publishing import publish
+        from backtest_farm.panel.layout import tidy
 
         folder = PanelFolder(path)
         folder.refuse_foreign()
         grid, report = read(source, on_fault, ends)
-        return cls.open(folder.path, publish(folder, grid, report, bars_per_year))
+        yearly = bars_in_a_year(grid.timestamps) if bars_per_year is None else float(bars_per_year)
+        if not 0 < yearly < float("inf"):
+            raise InputError(f"bars_per_year is {yearly}: give a positive number")
+        fields = {name: tidy(grid.fields[name]) for name in sorted(grid.fields)}
+        hashes = {name: digest_bytes(values.data) for name, values in fields.items()}
+        manifest = Manifest(grid.timestamps, grid.symbols, yearly, grid.ends, grid.statics, hashes, {})
+        snapshot = folder.published(manifest.digest())
+        if snapshot is None:
+            # Refused before anything is written, so that the folder stays as it was.
+            if folder.names():
+                raise PanelError(
+                    f"{path} already holds a panel with other content (newest snapshot {folder.find(None)})",
+                    hint="give another path, or remove the folder if nobody needs the old panel",
+                )
+            block = folder.add_block(manifest, fields)
+            snapshot = folder.commit(replace(manifest, fields=dict.fromkeys(fields, block)), report)
+        return cls(folder, snapshot)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], snapshot: str | int | None = None) -> Panel:
@@ -97,48 +139,7 @@ class Panel:
             If there is no panel, no such snapshot, or a file is missing or cut.
         """
         folder = PanelFolder(path)
-        name = folder.find(snapshot)
-        return cls(folder, name, folder.load(name))
-
-    @property
-    def path(self) -> Path:
-        """The panel's folder."""
-        return self._folder.path
-
-    @property
-    def snapshot(self) -> str:
-        """Number and content digest of the snapshot, ``000001-…``."""
-        return self._snapshot
-
-    @property
-    def timestamps(self) -> np.ndarray:
-        """datetime64[D] for daily sessions, datetime64[us] in UTC for intraday bars; (n_bars,), read-only."""
-        return self._manifest.timestamps
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        """One name per asset id."""
-        return self._manifest.symbols
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """The names of all fields, sorted."""
-        return tuple(self._manifest.fields)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(n_bars, n_assets)."""
-        return self._manifest.shape
-
-    @property
-    def bars_per_year(self) -> float:
-        """Bars in a year, for annualising."""
-        return self._manifest.bars_per_year
-
-    @property
-    def ends(self) -> Ends:
-        """Ends of life, as given when building."""
-        return self._manifest.ends
+        return cls(folder, folder.find(snapshot))
 
     @property
     def report(self) -> Report:
@@ -153,10 +154,7 @@ class Panel:
         InputError
             If there is none of this name.
         """
-        statics = self._manifest.statics
-        if name not in statics:
-            raise InputError(f"the panel has no static column {name!r}: {nearest(name, statics)}")
-        return statics[name]
+        return _pick("static column", name, self._manifest.statics)
 
     def __getitem__(self, name: str) -> np.ndarray:
         """Return a field: float64 (n_bars, n_assets), read-only, mapped and 64-byte aligned; NaN = no bar or
@@ -170,14 +168,11 @@ class Panel:
             If its file is damaged.
         """
         if name not in self._mapped:
-            file = self._file(name)
-            path = self._folder.block(file.name)
-            check_once(path, file.bodies)
-            self._mapped[name] = map_body(path, file.bodies[name], self.shape)
+            self._mapped[name] = _pick("field", name, self._manifest.fields).map(name, self.shape)
         return self._mapped[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._manifest.fields
+        return name in self.fields
 
     def bar_of(self, timestamp: Any, side: Side = "exact") -> int:
         """Return the bar of a moment.
@@ -226,7 +221,7 @@ class Panel:
             "ends": [[self.symbols[a], int(ends.bar[a]), repr(float(ends.payout[a]))] for a in known],
             "fields": {name: self._prefix_hash(name, end_bar) for name in sorted(set(fields))},
             "symbols": self.symbols,
-            "timestamps": hashlib.sha256(self.timestamps[:end_bar].astype("M8[us]").tobytes()).hexdigest(),
+            "timestamps": digest_bytes(self.timestamps[:end_bar].astype("M8[us]").tobytes()),
             "unit": str(self.timestamps.dtype),
         }
         return digest(content)
@@ -251,11 +246,11 @@ class Panel:
             raise InputError(
                 f"field {name!r} holds the panel's own bars: choose another name for the new field"
             )
-        array = self.align(name, values)
-        file = self._folder.add_block(self.timestamps, self.symbols, {name: array})
-        manifest = replace(self._manifest, fields={**self._manifest.fields, name: file})
-        snapshot = self._folder.commit(manifest)
-        return Panel.open(self.path, snapshot)
+        array, now = self.align(name, values), self._manifest
+        block = self._folder.add_block(now, {name: array})
+        hashes = {**now.hashes, name: digest_bytes(array.data)}
+        more = replace(now, hashes=hashes, fields={**now.fields, name: block})
+        return Panel(self._folder, self._folder.commit(more))
 
     def align(self, name: str, values: Any) -> np.ndarray:
         """Return values on this panel's bars and assets without storing them.
@@ -277,9 +272,10 @@ class Panel:
         InputError
             If a row has no place on the panel, is repeated or is infinite; all faults are listed.
         """
-        from backtest_farm.panel.alignment import aligned  # polars is loaded only when a frame comes in
+        from backtest_farm.ingest.matching import read_field  # polars is loaded only when values come in
+        from backtest_farm.panel.layout import tidy
 
-        return aligned(self.timestamps, self.symbols, name, values)
+        return tidy(read_field(name, values, self.timestamps, self.symbols))
 
     def check(self) -> Report:
         """Read every file of the snapshot in full and check its bytes and its bars.
@@ -289,34 +285,47 @@ class Panel:
         Report
             Damaged files as errors; the warnings of `build` for the bars as they are now.
         """
-        from backtest_farm.panel.inspection import inspect
+        from backtest_farm.ingest.checks import survey
+        from backtest_farm.ingest.ledger import Ledger
 
-        return inspect(self._folder, self._manifest)
+        ledger = Ledger()
+        for block in self._manifest.blocks:
+            try:
+                block.check_bytes()
+            except PanelError as fault:
+                ledger.note("damaged_file", str(block.path), [{"more": f"; {fault.message}"}])
+        damage = ledger.report()
+        if damage.errors:
+            return damage
+        fields = {name: self[name] for name in self.fields}
+        grid = Grid(self.timestamps, self.symbols, fields, self._manifest.statics, self.ends)
+        return survey(grid, str(self.path))
 
     def __reduce__(self) -> tuple:
-        return Panel.open, (self.path, self._snapshot)
+        return Panel.open, (self.path, self.snapshot)
 
     def __repr__(self) -> str:
         n_bars, n_assets = self.shape
         first, last = self.timestamps[0], self.timestamps[-1]
         return (
-            f"Panel({str(self.path)!r}, snapshot {self._snapshot}: {n_bars:,} bars {first} .. {last}, "
+            f"Panel({str(self.path)!r}, snapshot {self.snapshot}: {n_bars:,} bars {first} .. {last}, "
             f"{n_assets:,} assets, fields {', '.join(self.fields)})"
         )
-
-    def _file(self, name: str) -> BlockFile:
-        if name not in self:
-            raise InputError(f"the panel has no field {name!r}: {nearest(name, self.fields)}")
-        return self._manifest.fields[name]
 
     def _prefix_hash(self, name: str, end_bar: int) -> str:
         """Return the sha256 of a field's first `end_bar` rows; the whole field's is known from writing."""
         if end_bar == self.shape[0]:
-            return self._file(name).bodies[name].sha256
+            return _pick("field", name, self._manifest.hashes)
         key = (name, end_bar)
         if key not in self._hashes:
-            self._hashes[key] = hashlib.sha256(self[name][:end_bar].data).hexdigest()
+            self._hashes[key] = digest_bytes(self[name][:end_bar].data)
         return self._hashes[key]
+
+
+def _pick(what: str, name: str, known: Mapping[str, Picked]) -> Picked:
+    if name not in known:
+        raise InputError(f"the panel has no {what} {name!r}: {nearest(name, known)}")
+    return known[name]
 
 
 def synthetic_panel(

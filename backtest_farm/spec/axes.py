@@ -6,9 +6,10 @@ values are checked by the field at which it stands, so an axis itself knows noth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
+from operator import length_hint
 from typing import Any
 
 from backtest_farm.errors import InputError
@@ -28,9 +29,6 @@ class Axis:
     """
 
     values: tuple[Any, ...]
-
-    def __len__(self) -> int:
-        return len(self.values)
 
 
 def axis(values: Iterable[Any]) -> Any:
@@ -60,14 +58,13 @@ def axis(values: Iterable[Any]) -> Any:
     """
     if isinstance(values, (str, bytes, dict)) or not isinstance(values, Iterable):
         raise InputError(f"axis() needs a list of values, not {values!r}", hint=f"write axis([{values!r}])")
-    # Counted before anything is copied: axis(range(10**12)) must answer at once.
-    count = len(values) if isinstance(values, Sized) else None
-    kept = tuple(islice(values, MAX_TRIALS + 1)) if count is None or count <= MAX_TRIALS else ()
-    count = len(kept) if count is None else count
+    # Asked for before anything is copied: axis(range(10**12)) must answer at once.
+    hint = length_hint(values)
+    kept = () if hint > MAX_TRIALS else tuple(islice(values, MAX_TRIALS + 1))
+    count = max(hint, len(kept))
     if count > MAX_TRIALS:
         raise InputError(
-            f"an axis of {count:,} or more values is over the limit of {MAX_TRIALS:,} trials",
-            hint="take fewer values",
+            f"an axis of {count:,} or more values is too long", hint=f"take up to {MAX_TRIALS:,}"
         )
     if not kept:
         raise InputError("axis() got no value, so the grid would be empty", hint="give at least one value")

@@ -7,61 +7,62 @@ the same value). All faults of a specification are reported at once.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, field_validator, model_validator
-from pydantic.functional_validators import ModelWrapValidatorHandler
-from pydantic_core import InitErrorDetails
-from pydantic_core.core_schema import ValidationInfo, ValidatorFunctionWrapHandler
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    ValidationError,
+    field_serializer,
+    field_validator,
+)
+from pydantic_core import CoreSchema, InitErrorDetails
+from pydantic_core.core_schema import ValidationInfo, ValidatorFunctionWrapHandler, tagged_union_schema
 
-from backtest_farm.errors import InputError, nearest
-from backtest_farm.spec.axes import Axis, axis
-from backtest_farm.spec.faults import Place, fault, faults
-from backtest_farm.spec.wording import allowed, choices, members, refusal, shown
+from backtest_farm.spec.axes import Axis
+from backtest_farm.spec.wording import LineOf, fault, refused, shown
 
 Stage = Literal["factor", "portfolio", "costs", "execution"]
 """What a parameter belongs to; trials are numbered with the first stage slowest."""
 
-_CONFIG = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-_FILE = {"lists_are_axes": True}
+_IN_FILE = "file"
+"""The context in which lists are axes."""
 
 
 class Spec(BaseModel):
     """Base model of specifications.
 
+    ``model_dump(mode="json")`` gives its plain form: dicts, text and numbers, dates as ISO text, an axis as
+    ``{"axis": [...]}``. :meth:`from_file` reads that again.
+
     Class attributes (their names leave all plain words free for parameters)
     ------------------------------------------------------------------------
     spec_stage : Stage
         The stage to which this model's own leaves belong.
-    spec_tag : str or None
-        The field that tells this model from its alternatives (``kind``, ``factor``).
     spec_fixed : frozenset of str
-        Fields at which no axis may stand; the tag is always one of them.
+        Fields at which no axis may stand.
     """
 
-    model_config = _CONFIG
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     spec_stage: ClassVar[Stage] = "execution"
-    spec_tag: ClassVar[str | None] = None
     spec_fixed: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, /, **data: Any) -> None:
         try:
             super().__init__(**data)
         except ValidationError as error:
-            raise InputError(f"{type(self).__name__} is not valid", faults=faults(error)) from None
+            raise refused(type(self), error, type(self).__name__, None) from None
 
-    # Tells pydantic that this __init__ only translates errors: nested mappings are validated without it.
+    # Tells pydantic that nested mappings are validated without this __init__.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @classmethod
-    def from_file(
-        cls, data: Mapping[str, Any], title: str, line_of: Callable[[Place], int] | None = None
-    ) -> Self:
+    def from_file(cls, data: Mapping[str, Any], title: str, line_of: LineOf | None = None) -> Self:
         """Build from the content of a file, in which a list at a leaf is an axis.
 
         Parameters
@@ -79,150 +80,122 @@ class Spec(BaseModel):
             With all faults at once.
         """
         try:
-            return cls.model_validate(data, context=_FILE)
+            return cls.model_validate(data, context=_IN_FILE)
         except ValidationError as error:
-            found = faults(error, title, line_of)
-            count = "one fault" if len(found) == 1 else f"{len(found)} faults"
-            raise InputError(f"{title}: {count}", faults=found) from None
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _named_faults(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        # Only here is it known which class a fault belongs to, and so which names are valid.
-        try:
-            return handler(data)
-        except ValidationError as error:
-            raise ValidationError.from_exception_data(
-                cls.__name__, [_named(cls, item) for item in error.errors(include_url=False)]
-            ) from None
+            raise refused(cls, error, title, line_of) from None
 
     @field_validator("*", mode="wrap")
     @classmethod
-    def _leaf_or_axis(cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-        name = str(info.field_name)
-        field = cls.model_fields[name]
-        models = [
-            kind for kind in members(field.annotation) if isinstance(kind, type) and issubclass(kind, Spec)
-        ]
-        if models:
-            return _branch(models, value, info.context)
-        if (read := _as_axis(value, info.context)) is not None:
-            if name in cls.spec_fixed or name == cls.spec_tag:
-                raise fault(f"an axis cannot stand here: give one value, not {shown(list(read.values))}")
-            return _checked(cls, name, read)
-        try:
+    def _one_or_axis(cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        given = _as_axis(value, info.context)
+        if given is None:
             return handler(_number(value))
-        except ValidationError:
-            text = refusal(value, field.annotation, field.metadata)
-            if isinstance(value, (list, tuple)):
-                text += "; several values are written axis([...])"
-            raise fault(text) from None
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if any(isinstance(each, type) and issubclass(each, Spec) for each in get_args(kind) or (kind,)):
+            raise fault("alternatives cannot stand here: give one mapping and put lists at its leaves")
+        if info.field_name in cls.spec_fixed:
+            raise fault(f"an axis cannot stand here: give one value, not {shown(list(given.values))}")
+        return _read_axis(given, handler)
+
+    @field_serializer("*")
+    def _plain(self, value: Any) -> Any:
+        return {"axis": value.values} if isinstance(value, Axis) else value
 
 
-def _branch(models: list[type[Spec]], value: Any, context: Any) -> Spec:
-    """Read a field that holds another model: an instance, or a mapping whose tag says which one."""
-    if isinstance(value, Spec) and isinstance(value, tuple(models)):
-        return value
-    if isinstance(value, (Axis, list, tuple)):
-        raise fault("alternatives cannot stand here: give one mapping and put lists at its leaves")
-    tag = models[0].spec_tag
-    by_tag = {
-        name: model
-        for model in models
-        for name in (choices(model.model_fields[tag].annotation) if tag else ())
-    }
-    if not isinstance(value, Mapping):
-        named = (
-            f" with {tag}: {' or '.join(by_tag)}"
-            if tag
-            else f" with the keys {', '.join(models[0].model_fields)}"
-        )
-        raise fault(f"{shown(value)} is not allowed: give a mapping{named}")
-    model = models[0]
-    if tag:
-        kind = value.get(tag)
-        if not isinstance(kind, str) or kind not in by_tag:
-            problem = f"{shown(kind)} is no known {tag}" if tag in value else f"the key {tag} is missing"
-            raise ValidationError.from_exception_data(
-                model.__name__,
-                [
-                    InitErrorDetails(
-                        type=fault(f"{problem}: {nearest(str(kind), by_tag)}"), loc=(tag,), input=kind
-                    )
-                ],
-            )
-        model = by_tag[kind]
-    return model.model_validate(value, context=context)
+@dataclass(frozen=True)
+class ByTag:
+    """Marks a field that holds one of several models, told apart by the value of one key.
+
+    A mapping must have that key; an instance has it by its class.
+    """
+
+    # Pydantic's Field(discriminator=...) refuses a single model, and tags that are validated as ours are.
+
+    key: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        models = {
+            tag: handler.generate_schema(model)
+            for model in get_args(source) or (source,)
+            for tag in get_args(model.model_fields[self.key].annotation)
+        }
+        return tagged_union_schema(models, discriminator=self.key)
 
 
 def _as_axis(value: Any, context: Any) -> Axis | None:
-    if isinstance(value, Axis):
-        return value
-    if not context or not context.get("lists_are_axes"):
-        return None
-    if isinstance(value, Mapping) and list(value) == ["axis"] and isinstance(value["axis"], list):
-        value = value["axis"]
-    if not isinstance(value, list):
-        return None
-    if not value:
-        raise fault("an empty list makes an empty grid: give at least one value")
-    return axis(value)
+    if context == _IN_FILE:
+        match value:
+            case list(values):
+                return Axis(tuple(values))
+            case {"axis": list(values), **rest} if not rest:
+                return Axis(tuple(values))
+    return value if isinstance(value, Axis) else None
 
 
-def _checked(model: type[Spec], name: str, given: Axis) -> Axis:
+def _read_axis(given: Axis, read: ValidatorFunctionWrapHandler) -> Axis:
     """Return the axis with its values as the field reads them; refuse wrong and repeated ones by index."""
-    field = model.model_fields[name]
-    try:
-        values = _axis_reader(model, name).validate_python([_number(value) for value in given.values])
-    except ValidationError as error:
-        bad = sorted({int(item["loc"][0]) for item in error.errors(include_url=False)})
-        lines = [(at, refusal(given.values[at], field.annotation, field.metadata)) for at in bad]
-    else:
-        if len(set(values)) == len(values):
-            return Axis(tuple(values))
-        lines = _repeats(values)
-    raise ValidationError.from_exception_data(
-        model.__name__,
-        [InitErrorDetails(type=fault(text), loc=(at,), input=given.values[at]) for at, text in lines],
-    )
-
-
-def _repeats(values: list[Any]) -> list[tuple[int, str]]:
+    if not given.values:
+        raise fault("an empty list makes an empty grid: give at least one value")
     first: dict[Any, int] = {}
-    return [
-        (at, f"{shown(value)} stands here twice: [{first[value]}] is the same value")
-        for at, value in enumerate(values)
-        if first.setdefault(value, at) != at
-    ]
-
-
-@cache
-def _axis_reader(model: type[Spec], name: str) -> TypeAdapter[list[Any]]:
-    # One call into compiled code for the whole axis: a million values take a fraction of a second.
-    field = model.model_fields[name]
-    leaf: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
-    return TypeAdapter(list[leaf], config=_CONFIG)
+    wrong: list[InitErrorDetails] = []
+    for at, value in enumerate(given.values):
+        try:
+            one = read(_number(value))
+        except ValidationError as error:
+            wrong += [{"type": "value_error", "loc": (at,), "input": value, "ctx": {"error": error}}]
+            continue
+        if first.setdefault(one, at) != at:
+            text = f"{shown(one)} stands here twice: [{first[one]}] is the same value"
+            wrong += [{"type": fault(text), "loc": (at,), "input": value}]
+    if wrong:
+        raise ValidationError.from_exception_data("axis", wrong)
+    return Axis(tuple(first))
 
 
 def _number(value: Any) -> Any:
     """Return whole floats and numpy scalars as plain numbers, anything else as it is."""
-    if type(value) is int:
+    if type(value) is int:  # the usual case, asked first: axes may hold a million of them
         return value
-    if isinstance(value, (np.integer, np.floating, np.bool_)):
+    if isinstance(value, (np.number, np.bool_)):
         value = value.item()
-    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
-        return int(value)
-    return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _named(model: type[Spec], item: Any) -> InitErrorDetails:
-    place, kind = item["loc"], item["type"]
-    field = model.model_fields.get(str(place[0])) if len(place) == 1 else None
-    if kind == "missing" and field is not None:
-        text = f"is missing: give {allowed(field.annotation, field.metadata)}"
-    elif kind in ("extra_forbidden", "invalid_key"):
-        place = (str(place[0]),)
-        text = f"unknown key: {nearest(place[0], model.model_fields)}"
-    else:
-        text = item["msg"]
-    return InitErrorDetails(type=fault(text), loc=place, input=item["input"])
+class PlacedAxis(NamedTuple):
+    """An axis and where it stands: the dotted path of its parameter, and the stage of that."""
+
+    path: str
+    stage: Stage
+    values: tuple[Any, ...]
+
+
+def axes_of(spec: Spec, above: str = "") -> list[PlacedAxis]:
+    """Return the axes of `spec` and of the models within it, in the order of their fields."""
+    found = []
+    for name, value in spec:
+        if isinstance(value, Spec):
+            found += axes_of(value, f"{above}{name}.")
+        elif isinstance(value, Axis):
+            found.append(PlacedAxis(above + name, spec.spec_stage, value.values))
+    return found
+
+
+def has_axes(spec: Spec) -> list[str]:
+    """Return the dotted paths at which axes stand: empty for a specification of one single run."""
+    return [axis.path for axis in axes_of(spec)]
+
+
+S = TypeVar("S", bound=Spec)
+
+
+def replaced(spec: S, values: Mapping[str, Any], above: str = "") -> S:
+    """Return a copy of `spec` with other values at some dotted paths.
+
+    The values are taken as they are: they come from axes, which were checked when they were read.
+    """
+    update = {}
+    for name, value in spec:
+        path = above + name
+        inside = isinstance(value, Spec)
+        update[name] = replaced(value, values, f"{path}.") if inside else values.get(path, value)
+    return spec.model_copy(update=update)

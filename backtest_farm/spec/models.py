@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 
 from backtest_farm.spec.base import Spec, Stage
-from backtest_farm.spec.faults import fault
+from backtest_farm.spec.wording import fault
 
 Metric = Literal[
     "total_return",
@@ -44,15 +44,9 @@ def moment(value: Any) -> Any:
 
     Text with a time zone is converted to UTC, and so is a zoned ``datetime``; a date stays a date.
     """
-    if isinstance(value, np.datetime64):
-        unit = np.datetime_data(value.dtype)[0]
-        value = value.astype("datetime64[D]" if unit in ("Y", "M", "W", "D") else "datetime64[us]").item()
-    if isinstance(value, str):
-        value = (
-            dt.date.fromisoformat(value)
-            if len(value) <= len("2017-10-31")
-            else dt.datetime.fromisoformat(value)
-        )
+    if isinstance(value, (str, np.datetime64)):
+        text = str(value)
+        value = (dt.date if len(text) <= len("2017-10-31") else dt.datetime).fromisoformat(text)
     if isinstance(value, dt.datetime) and value.tzinfo is not None:
         value = value.astimezone(dt.UTC).replace(tzinfo=None)
     return value
@@ -94,8 +88,6 @@ class Execution(Spec):
         Starting cash, > 0.
     """
 
-    spec_stage: ClassVar[Stage] = "execution"
-
     fill: Fill = "next_open"
     sizing: Sizing = "decision"
     cash: Annotated[float, Field(gt=0)] = 1_000_000.0
@@ -109,8 +101,6 @@ class Limits(Spec):
     max_wait : int
         On how many bars an order is tried while its price is missing, 1 to 1000.
     """
-
-    spec_stage: ClassVar[Stage] = "execution"
 
     max_wait: Annotated[int, Field(ge=1, le=1000)] = 5
 
@@ -133,11 +123,8 @@ class Window(Spec):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         # A date is the whole day: it starts at midnight and ends with the day's last moment.
-        start = None if self.start is None else _instant(self.start, dt.time.min)
-        end = None if self.end is None else _instant(self.end, dt.time.max)
-        if start and end and start > end:
-            text = f"start {self.start} lies after end {self.end}"
-            raise fault(text)
+        if self.start and self.end and _instant(self.start, dt.time.min) > _instant(self.end, dt.time.max):
+            raise fault(f"start {self.start} lies after end {self.end}")
         return self
 
 

@@ -1,103 +1,132 @@
-"""What a person reads about a field: what it takes, and what was given instead."""
+"""What people read when a specification is wrong: where, what stands there, and what may stand there.
+
+Validators leave pydantic's own errors alone. They are put into words once, at the end: each error's place is
+walked through the model's JSON schema, which holds every key, bound and name that is allowed there.
+"""
 
 from __future__ import annotations
 
-import datetime as dt
+import re
 import reprlib
-import types
-import typing
-from collections.abc import Sequence
-from typing import Any, Literal, Union, get_args, get_origin
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
-from backtest_farm.errors import nearest
+from backtest_farm.errors import InputError, nearest
+
+Place = tuple[int | str, ...]
+"""Where a fault lies: field names, and the index of a value within an axis."""
+
+LineOf = Callable[[Place], int]
+"""Turns a place into a line of a file, counted from 1."""
+
+_WORDS = {
+    "integer": "a whole number",
+    "number": "a finite number",
+    "string": "text",
+    "date": "a date such as 2017-10-31",
+    "date-time": "a time such as 2017-10-31T09:30:00 (UTC)",
+}
+_SIGNS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+_NUMBER = re.compile(r"[-+]?[\d.]+([eE][-+]?\d+)?")
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 60
-_SIGNS = {"ge": ">=", "gt": ">", "le": "<="}
+shown = _short.repr
+"""Returns a value as messages quote it."""
 
 
-def shown(value: Any) -> str:
-    """Return `value` as messages quote it: short, and marked when it is text that reads as a number."""
-    text = _short.repr(value)
-    if isinstance(value, str) and _reads_as_number(value):
-        return f"{text} (text)"
-    return text
+def fault(text: str) -> PydanticCustomError:
+    """Return the error by which a validator says `text`."""
+    # The text goes in as data: braces in a user's value must not be read as a template.
+    return PydanticCustomError("spec", "{text}", {"text": text})
 
 
-def members(annotation: Any) -> list[Any]:
-    """Return the alternatives of an annotation: the parts of a union, otherwise itself."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        return [part for option in get_args(annotation) for part in members(option)]
-    return [annotation]
+def refused(model: type[BaseModel], error: ValidationError, title: str, line_of: LineOf | None) -> InputError:
+    """Return what tells a person of all faults at once, in the order of their lines where these are known."""
+    schema = model.model_json_schema()
+    # A union gives one error for each of its members, all with the same place and text.
+    found = dict(_worded(schema, item) for item in error.errors(include_url=False))
+    faults = []
+    for place in sorted(found, key=line_of) if line_of else found:
+        line = f"{title}:{line_of(place)}" if line_of else ""
+        faults.append(": ".join(filter(None, (line, dotted(place), found[place]))))
+    return InputError(f"{title} is not valid", faults=faults)
 
 
-def choices(annotation: Any) -> list[Any]:
-    """Return all values that an annotation lists by name (its literals)."""
-    found: list[Any] = []
-    for option in members(annotation):
-        base, _ = _stripped(option, ())
-        found += get_args(base) if get_origin(base) is Literal else []
-    return found
+def dotted(place: Place) -> str:
+    """Return a place as people write it: ``strategy.n[2]``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
 
 
-def allowed(annotation: Any, metadata: Sequence[Any] = ()) -> str:
-    """Say in words what a field with this annotation and these constraints takes."""
-    parts = [_option(*_stripped(option, metadata)) for option in members(annotation)]
-    return " or ".join(dict.fromkeys(part for part in parts if part))
+def _worded(schema: Mapping[str, Any], item: ErrorDetails) -> tuple[Place, str]:
+    """Return the place of one error as a person knows it, and what to say there."""
+    here, keys = schema, schema["properties"]
+    place: list[int | str] = []
+    for part in item["loc"]:
+        if "properties" in here:
+            keys = here["properties"]
+            here = keys.get(str(part), {})
+            place.append(str(part))
+        elif "discriminator" in here:
+            # The tag by which pydantic chose one of several models: nobody wrote it as a key.
+            here = {"$ref": here["discriminator"]["mapping"][part]}
+        elif isinstance(part, int):
+            place.append(part)
+        if "$ref" in here:
+            here = schema["$defs"][here["$ref"].rpartition("/")[2]]
+    value = item["input"]
+    if item["type"].startswith("union_tag"):
+        known, value = here["discriminator"], item["ctx"].get("tag")
+        here = {"enum": [*known["mapping"]]}
+        place.append(known["propertyName"])
+    if item["type"] == "spec":
+        text = item["msg"]
+    elif not here:
+        text = f"unknown key: {nearest(str(place[-1]), keys)}"
+    elif item["type"] in ("missing", "union_tag_not_found"):
+        text = f"is missing: give {allowed(here)}"
+    else:
+        text = refusal(value, here)
+    return tuple(place), text
 
 
-def refusal(value: Any, annotation: Any, metadata: Sequence[Any] = ()) -> str:
+def refusal(value: Any, schema: Mapping[str, Any]) -> str:
     """Say that `value` is not allowed, what is, and which name may have been meant."""
-    names = choices(annotation)
-    if all(get_origin(option) is Literal for option in members(annotation)):
+    names = _names(schema)
+    if names and "anyOf" not in schema:
         return f"{shown(value)} is not allowed: {nearest(str(value), names)}"
-    text = f"{shown(value)} is not allowed: give {allowed(annotation, metadata)}"
-    if isinstance(value, str) and _reads_as_number(value):
+    text = f"{shown(value)} is not allowed: give {allowed(schema)}"
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
         return f"{text}, without quotes"
     if isinstance(value, str) and names:
         return f"{text}; {nearest(value, names)}"
+    if isinstance(value, (list, tuple)) and "properties" not in schema:
+        return f"{text}; several values are written axis([...])"
     return text
 
 
-def _stripped(option: Any, metadata: Sequence[Any]) -> tuple[Any, list[Any]]:
-    if get_origin(option) is typing.Annotated:
-        base, *inner = get_args(option)
-        for item in inner:
-            metadata = [*metadata, *(item.metadata if isinstance(item, FieldInfo) else [item])]
-        return base, list(metadata)
-    return option, list(metadata)
+def allowed(schema: Mapping[str, Any]) -> str:
+    """Say in words what a JSON schema takes."""
+    if "anyOf" in schema:
+        return " or ".join(allowed(option) for option in schema["anyOf"] if option.get("type") != "null")
+    if names := _names(schema):
+        return " or ".join(repr(name) for name in names)
+    if "discriminator" in schema:
+        known = schema["discriminator"]
+        return f"a mapping with {known['propertyName']}: {' or '.join(known['mapping'])}"
+    if "properties" in schema:
+        return f"a mapping with the keys {', '.join(schema['properties'])}"
+    word = _WORDS[schema.get("format", schema["type"])]
+    if "minimum" in schema and "maximum" in schema:
+        return f"{word} from {schema['minimum']:,} to {schema['maximum']:,}"
+    return word + "".join(f" {sign} {schema[key]:,}" for key, sign in _SIGNS.items() if key in schema)
 
 
-def _option(kind: Any, metadata: list[Any]) -> str:
-    if get_origin(kind) is Literal:
-        return " or ".join(repr(value) for value in get_args(kind))
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return f"a mapping with the keys {', '.join(kind.model_fields)}"
-    words = {
-        int: "a whole number",
-        float: "a finite number",
-        str: "text",
-        dt.date: "a date such as 2017-10-31",
-        dt.datetime: "a time such as 2017-10-31T09:30:00 (UTC)",
-        type(None): "",
-    }
-    word = words.get(kind, str(kind))
-    return f"{word}{_bounds(metadata)}" if kind in (int, float) else word
-
-
-def _bounds(metadata: list[Any]) -> str:
-    limits = {name: getattr(item, name) for item in metadata for name in _SIGNS if hasattr(item, name)}
-    if "ge" in limits and "le" in limits:
-        return f" from {limits['ge']:,} to {limits['le']:,}"
-    return "".join(f" {_SIGNS[name]} {limit:,}" for name, limit in limits.items())
-
-
-def _reads_as_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _names(schema: Mapping[str, Any]) -> list[str]:
+    """Return all values that a JSON schema lists by name."""
+    if "const" in schema:
+        return [schema["const"]]
+    return schema.get("enum") or [name for option in schema.get("anyOf", ()) for name in _names(option)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from backtest_farm.errors import InputError, nearest
@@ -28,15 +27,12 @@ def open_storage(place: str | os.PathLike[str]) -> Storage:
     """
     text = os.fspath(place)
     if "://" not in text:
-        return LocalStorage(Path(text))
+        return LocalStorage(text)
     parts = urlsplit(text)
     if parts.scheme not in SCHEMES:
-        raise InputError(
-            f"{text}: storage of kind {parts.scheme!r} is not known", hint=nearest(parts.scheme, SCHEMES)
-        )
+        hint = nearest(parts.scheme, SCHEMES)
+        raise InputError(f"{text}: storage of kind {parts.scheme!r} is not known", hint=hint)
     if parts.netloc not in ("", "localhost"):
-        raise InputError(
-            f"{text}: a file URI names a folder of this machine, not of {parts.netloc!r}",
-            hint="write file:///path with three slashes",
-        )
-    return LocalStorage(Path(unquote(parts.path)))
+        hint = "write file:///path with three slashes"
+        raise InputError(f"{text}: a file is on this machine, not on {parts.netloc!r}", hint=hint)
+    return LocalStorage(unquote(parts.path))

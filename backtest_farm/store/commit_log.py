@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable
 from typing import Any
 
 from backtest_farm.errors import StoreError
@@ -14,7 +13,7 @@ from backtest_farm.storage import AlreadyExists, Storage
 
 FORMAT = 1
 FOLDER = "log"
-_NAME = re.compile(rf"{FOLDER}/(\d{{8}})\.json")
+_NAME = re.compile(rf"{FOLDER}/\d{{8}}\.json")
 _BEFORE_FIRST = "0" * 64
 
 
@@ -22,28 +21,25 @@ class CommitLog:
     """An append-only, hash-chained list of small JSON records.
 
     Record ``n`` is the file ``log/<n>.json``, created if absent: of two writers that want the same number one
-    loses, reads what the other wrote and tries again with what is left to say. Each record carries a checksum
-    of its own body and the sha256 of the previous file, so a changed or missing record is noticed. A missing
+    loses, reads what the other wrote and decides anew what is left to say. Each record carries a checksum of
+    its own body and the sha256 of the previous file, so a changed or missing record is noticed. A missing
     *last* record cannot be noticed; its atoms merely run again.
 
     Parameters
     ----------
     storage : Storage
         The study's storage.
-    nonce : callable, optional
-        Gives each writer's record a value of its own, by which it recognises a record of its making.
+
+    Attributes
+    ----------
+    records : list of dict
+        The bodies seen so far, in order; `refresh` looks for more.
     """
 
-    def __init__(self, storage: Storage, nonce: Callable[[], str] = lambda: secrets.token_hex(8)) -> None:
+    def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._nonce = nonce
-        self._records: list[dict[str, Any]] = []
+        self.records: list[dict[str, Any]] = []
         self._tip = _BEFORE_FIRST
-
-    @property
-    def records(self) -> list[dict[str, Any]]:
-        """The bodies seen so far, in order; `refresh` looks for more."""
-        return list(self._records)
 
     def refresh(self) -> list[dict[str, Any]]:
         """Read and check the records that came since the last look, and return their bodies.
@@ -53,70 +49,60 @@ class CommitLog:
         StoreError
             If a record is missing, damaged, does not follow from the one before, or is of a later format.
         """
-        seen = len(self._records)
-        for number in self._numbers()[seen:]:
-            self._take(number, self._storage.read(_name(number)))
-        return self._records[seen:]
+        seen = len(self.records)
+        names = self._storage.list(f"{FOLDER}/")
+        if strange := [name for name in names if not _NAME.fullmatch(name)]:
+            raise StoreError(
+                f"{self._storage.uri}: the log holds files that are no records", faults=strange[:20]
+            )
+        for number, name in enumerate(names, start=1):
+            if name != _name(number):
+                raise StoreError(
+                    f"{self._storage.uri}: commit record {_name(number)} is missing, {name} is there",
+                    hint="restore the log from a copy: without it, it is not known which rows count",
+                )
+            if number > seen:
+                self._take(number, self._storage.read(name))
+        return self.records[seen:]
 
-    def append(self, content: Callable[[], dict[str, Any] | None]) -> bool:
-        """Add one record.
+    def append(self, content: dict[str, Any]) -> bool:
+        """Add a record after those seen so far; `refresh` then shows what stands there.
 
         Parameters
         ----------
-        content : callable
-            Returns the record's content given all records up to now, or None when nothing is left to say. It
-            is asked again whenever another writer was faster.
+        content : dict
+            Plain values.
 
         Returns
         -------
         bool
-            Whether a record was written.
+            Whether it was added: False when another writer was faster.
         """
-        while True:
-            said = content()
-            if said is None:
-                return False
-            number = len(self._records) + 1
-            body = {**said, "format": FORMAT, "nonce": self._nonce(), "number": number, "previous": self._tip}
-            data = canonical_json({"body": body, "sha256": _checksum(body)}).encode()
-            try:
-                self._storage.put_new(_name(number), data)
-            except AlreadyExists:
-                # A lost answer of an object store looks like this too: then the record there is ours.
-                if self._storage.read(_name(number)) != data:
-                    self.refresh()
-                    continue
-            self._take(number, data)
-            return True
-
-    def _numbers(self) -> list[int]:
-        names = self._storage.list(f"{FOLDER}/")
-        strange = [name for name in names if not _NAME.fullmatch(name)]
-        if strange:
-            raise StoreError(
-                f"{self._storage.uri}: the log holds files that are no records", faults=strange[:20]
-            )
-        numbers = [int(match[1]) for name in names if (match := _NAME.fullmatch(name))]
-        for place, number in enumerate(numbers, start=1):
-            if number != place:
-                raise StoreError(
-                    f"{self._storage.uri}: commit record {_name(place)} is missing, {_name(number)} is there",
-                    hint="restore the log from a copy: without it, it is not known which rows count",
-                )
-        return numbers
+        number = len(self.records) + 1
+        # By the nonce a writer recognises a record of its own making.
+        own = {"format": FORMAT, "nonce": secrets.token_hex(8), "number": number, "previous": self._tip}
+        body = {**content, **own}
+        data = canonical_json({"body": body, "sha256": _checksum(body)}).encode()
+        try:
+            self._storage.put_new(_name(number), data)
+        except AlreadyExists:
+            # A lost answer of an object store looks like this too: then the record there is ours.
+            return self._storage.read(_name(number)) == data
+        return True
 
     def _take(self, number: int, data: bytes) -> None:
         where = f"{self._storage.uri}/{_name(number)}"
         try:
             record = json.loads(data)
-            body, checksum = record["body"], record["sha256"]
+            body = record["body"]
+            whole = record["sha256"] == _checksum(body)
         except (ValueError, KeyError, TypeError):
-            raise StoreError(f"{where} is damaged: it is not a commit record") from None
-        if not isinstance(body, dict) or _checksum(body) != checksum:
+            whole = False
+        if not whole:
             raise StoreError(f"{where} is damaged: its checksum does not fit its content")
-        if body.get("format") != FORMAT:
+        if body["format"] != FORMAT:
             raise StoreError(
-                f"{where} has format {body.get('format')}, this version reads {FORMAT}",
+                f"{where} has format {body['format']}, this version reads {FORMAT}",
                 hint="open the study with the version that wrote it, or a later one",
             )
         if body["number"] != number or body["previous"] != self._tip:
@@ -124,7 +110,7 @@ class CommitLog:
                 f"{where} does not follow from the record before it: one of them was replaced",
                 hint="restore the log from a copy",
             )
-        self._records.append(body)
+        self.records.append(body)
         self._tip = digest_bytes(data)
 
 

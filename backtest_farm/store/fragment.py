@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,8 +15,7 @@ from backtest_farm.store.arrow_file import table_from_bytes, table_to_bytes
 FOLDER = "fragments"
 
 
-@dataclass(frozen=True, slots=True)
-class Fragment:
+class Fragment(NamedTuple):
     """One atom's rows on disk.
 
     Attributes
@@ -41,14 +39,10 @@ class Fragment:
     bytes: int
     sha256: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the attributes as a plain dict."""
-        return asdict(self)
-
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Fragment:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the fragment that `values` describes; keys that are not attributes are left aside."""
-        return cls(**{name: values[name] for name in cls.__slots__})
+        return cls(**{name: values[name] for name in cls._fields})
 
 
 def write_fragment(storage: Storage, sweep_id: str, atom: int, table: pa.Table) -> Fragment:

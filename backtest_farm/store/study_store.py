@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -19,36 +19,37 @@ from backtest_farm.store.fragment import Fragment, read_fragment
 from backtest_farm.store.spec_diff import spec_difference
 
 SWEEPS, CURVES, NOTES = "sweeps", "curves", "notes"
-_WORD = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 class StudyStore:
     """A study's folder.
 
-    ``sweeps/<id>.json`` the frozen spec text; ``log/`` the commit records; ``fragments/`` rows, which count
-    once a record names them; ``curves/`` kept curves, safe to delete; ``notes/`` hosts and timings, outside
-    all digests. The first record of the log names the sweep and the hash of its spec.
+    ``sweeps/<id>-<hash>.json`` the frozen spec text; ``log/`` the commit records; ``fragments/`` rows, which
+    count once a record names them; ``curves/`` kept curves, safe to delete; ``notes/`` hosts and timings,
+    outside all digests. The first record of the log names the sweep and the hash of its spec.
 
     Use `create` to write and `open` to read; the constructor is for them.
     """
 
-    def __init__(self, storage: Storage, log: CommitLog) -> None:
+    def __init__(self, storage: Storage) -> None:
         self.storage = storage
-        self._log = log
+        self._log = CommitLog(storage)
         self._fragments: dict[int, Fragment] = {}
-        self._n_learnt = 0
-        self._learn()
-        opening = log.records[0]
+        self.refresh()
+        if not self._log.records:
+            raise StoreError(f"{self.uri} holds no study", hint="give the folder that a sweep was run into")
+        opening = self._log.records[0]
         self.sweep_id: str = opening["sweep"]
-        self.spec_json: str = storage.read(f"{SWEEPS}/{self.sweep_id}.json").decode()
-        if digest_bytes(self.spec_json.encode()) != opening["spec_sha256"]:
+        name = _spec_name(self.sweep_id, opening["spec_sha256"])
+        text = storage.read(name)
+        if digest_bytes(text) != opening["spec_sha256"]:
             raise StoreError(
-                f"{storage.uri}/{SWEEPS}/{self.sweep_id}.json was changed after the sweep began",
-                hint="restore the file from a copy",
+                f"{self.uri}/{name} was changed after the sweep began", hint="restore the file from a copy"
             )
+        self.spec_json: str = text.decode()
 
     @classmethod
-    def create(cls, place: str | os.PathLike[str], sweep_id: str, spec_json: str) -> StudyStore:
+    def create(cls, place: str | os.PathLike[str], sweep_id: str, spec_json: str) -> Self:
         """Open the study at `place` for this sweep, creating it when nothing is there.
 
         Parameters
@@ -65,16 +66,15 @@ class StudyStore:
         StoreError
             If another sweep lives there (the differing keys are shown), or something that is no study.
         """
-        _require_word(sweep_id, "sweep id")
         storage = open_storage(place)
         log = CommitLog(storage)
-        log.refresh()
-        if not log.records:
+        if not log.refresh():
             _refuse_strangers(storage)
-            _put_same(storage, f"{SWEEPS}/{sweep_id}.json", spec_json.encode())
-            opening = {"kind": "sweep", "sweep": sweep_id, "spec_sha256": digest_bytes(spec_json.encode())}
-            log.append(lambda: None if log.records else opening)
-        store = cls(storage, log)
+            sha256 = digest_bytes(spec_json.encode())
+            _keep(storage, _spec_name(sweep_id, sha256), spec_json.encode())
+            # When another driver is faster its record stands, and is read like any that was there before.
+            log.append({"kind": "sweep", "sweep": sweep_id, "spec_sha256": sha256})
+        store = cls(storage)
         # Where the panel lies is no part of what a sweep is: the texts may differ, the digest may not.
         if store.sweep_id != sweep_id:
             raise StoreError(
@@ -85,7 +85,7 @@ class StudyStore:
         return store
 
     @classmethod
-    def open(cls, place: str | os.PathLike[str]) -> StudyStore:
+    def open(cls, place: str | os.PathLike[str]) -> Self:
         """Open the study at `place` as it is.
 
         Raises
@@ -93,14 +93,7 @@ class StudyStore:
         StoreError
             If no study is there.
         """
-        storage = open_storage(place)
-        log = CommitLog(storage)
-        log.refresh()
-        if not log.records:
-            raise StoreError(
-                f"{storage.uri} holds no study", hint="give the folder that a sweep was run into"
-            )
-        return cls(storage, log)
+        return cls(open_storage(place))
 
     @property
     def uri(self) -> str:
@@ -108,9 +101,11 @@ class StudyStore:
         return self.storage.uri
 
     def refresh(self) -> None:
-        """Take in what other processes committed since."""
-        self._log.refresh()
-        self._learn()
+        """Take in what was committed since, by whomever."""
+        for record in self._log.refresh():
+            for values in record.get("fragments", ()):
+                fragment = Fragment.from_dict(values)
+                self._fragments[fragment.atom] = fragment
 
     def committed(self) -> dict[int, Fragment]:
         """Return the committed fragments by atom number, in order of atoms."""
@@ -124,26 +119,13 @@ class StudyStore:
         StoreError
             If an atom is committed already with other rows: its results depend on something outside its spec.
         """
-        wanted = {fragment.atom: fragment for fragment in fragments}
-        new: dict[int, Fragment] = {}
-
-        def content() -> dict[str, Any] | None:
-            self._learn()
-            new.clear()
-            for atom, fragment in sorted(wanted.items()):
-                there = self._fragments.get(atom)
-                if there is None:
-                    new[atom] = fragment
-                elif there.sha256 != fragment.sha256:
-                    raise StoreError(
-                        f"{self.uri}: atom {atom} gave two results, {there.name} and {fragment.name}",
-                        hint="something outside the spec plays in: an unseeded draw, a clock, a library",
-                    )
-            rows = [fragment.to_dict() for fragment in new.values()]
-            return {"kind": "rows", "sweep": self.sweep_id, "fragments": rows} if rows else None
-
-        self._log.append(content)
-        self._learn()
+        wanted = sorted(set(fragments))
+        while new := [fragment for fragment in wanted if not self._has(fragment)]:
+            rows = [fragment._asdict() for fragment in new]
+            added = self._log.append({"kind": "rows", "sweep": self.sweep_id, "fragments": rows})
+            self.refresh()
+            if added:
+                break
         return len(new)
 
     def tables(self) -> Iterator[pa.Table]:
@@ -161,9 +143,8 @@ class StudyStore:
         table : pyarrow.Table
             The curve.
         """
-        _require_word(trial_key, "trial key")
         data = table_to_bytes(table)
-        _put_same(self.storage, f"{CURVES}/{trial_key}-{digest_bytes(data)}.arrow", data)
+        _keep(self.storage, f"{CURVES}/{trial_key}-{digest_bytes(data)}.arrow", data)
 
     def get_curve(self, trial_key: str) -> pa.Table | None:
         """Return the kept curve of a trial, or None when there is none (a replay makes it again).
@@ -173,7 +154,6 @@ class StudyStore:
         StoreError
             If the kept file is damaged.
         """
-        _require_word(trial_key, "trial key")
         names = self.storage.list(f"{CURVES}/{trial_key}-")
         if not names:
             return None
@@ -191,7 +171,6 @@ class StudyStore:
         note : mapping
             Plain values.
         """
-        _require_word(name, "note's name")
         self.storage.put_new(f"{NOTES}/{name}.json", canonical_json(note).encode())
 
     def notes(self) -> dict[str, dict[str, Any]]:
@@ -199,24 +178,24 @@ class StudyStore:
         names = self.storage.list(f"{NOTES}/")
         return {name[len(NOTES) + 1 : -len(".json")]: json.loads(self.storage.read(name)) for name in names}
 
-    def _learn(self) -> None:
-        records = self._log.records
-        for record in records[self._n_learnt :]:
-            if record["kind"] == "rows":
-                for values in record["fragments"]:
-                    fragment = Fragment.from_dict(values)
-                    self._fragments.setdefault(fragment.atom, fragment)
-        self._n_learnt = len(records)
-
-
-def _put_same(storage: Storage, name: str, data: bytes) -> None:
-    try:
-        storage.put_new(name, data)
-    except AlreadyExists:
-        if storage.read(name) != data:
+    def _has(self, fragment: Fragment) -> bool:
+        there = self._fragments.get(fragment.atom)
+        if there is not None and there.sha256 != fragment.sha256:
             raise StoreError(
-                f"{storage.uri}/{name} holds other bytes than it should", hint="remove the damaged file"
-            ) from None
+                f"{self.uri}: atom {fragment.atom} gave two results, {there.name} and {fragment.name}",
+                hint="something outside the spec plays in: an unseeded draw, a clock, a library",
+            )
+        return there is not None
+
+
+def _spec_name(sweep_id: str, sha256: str) -> str:
+    return f"{SWEEPS}/{sweep_id}-{sha256[:16]}.json"
+
+
+def _keep(storage: Storage, name: str, data: bytes) -> None:
+    # The name holds the content's hash: a file of that name is this one, and whoever reads it checks.
+    with contextlib.suppress(AlreadyExists):
+        storage.put_new(name, data)
 
 
 def _refuse_strangers(storage: Storage) -> None:
@@ -228,8 +207,3 @@ def _refuse_strangers(storage: Storage) -> None:
             faults=strangers,
             hint="give an empty or new folder",
         )
-
-
-def _require_word(word: str, what: str) -> None:
-    if not _WORD.fullmatch(word):
-        raise StoreError(f"{word!r} cannot be a {what}: letters, digits, _ and - only, at most 128")

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from backtest_farm.factors.spec import Momentum
-from backtest_farm.spec import Spec, Stage
+from backtest_farm.spec import ByTag, Spec, Stage
 
 
 class TopN(Spec):
@@ -30,10 +30,10 @@ class TopN(Spec):
     """
 
     spec_stage: ClassVar[Stage] = "portfolio"
-    spec_tag: ClassVar[str | None] = "kind"
+    spec_fixed: ClassVar[frozenset[str]] = frozenset({"kind"})
 
     kind: Literal["TopN"] = "TopN"
-    signal: Momentum
+    signal: Annotated[Momentum, ByTag("factor")]
     n: Annotated[int, Field(ge=1, le=1_000_000_000)]
     weight: Literal["equal"] | Annotated[float, Field(gt=0)] = "equal"
     rebalance: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1

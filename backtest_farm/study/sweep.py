@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +21,8 @@ BUILT_IN_CODE = "built-in"
 SECONDS_PER_TRIAL_BAR = 6e-7
 SECONDS_PER_FACTOR_CELL = 1e-8
 """Measured on one core; only the choice of an executor and a first shard size depend on them."""
+
+COMPILES_FIRST = "the first run on a machine compiles the kernel, some 15 s"
 
 
 class Sweep:
@@ -140,12 +141,8 @@ class Sweep:
             store=os.fspath(store),
             job="backtest_farm.farm.job:open_job",
             estimated_seconds=_cpu_seconds(plan, panel, window.stop - window.start),
+            note="" if is_compiled() else COMPILES_FIRST,
         )
-        if progress and not is_compiled():
-            print(
-                "first run of this version on this machine: compiling the kernel takes some 15 s",
-                file=sys.stderr,
-            )
         summary = run_sweep(
             request,
             executor=executor,

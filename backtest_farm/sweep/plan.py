@@ -7,15 +7,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Self, TypedDict
+from typing import Any, Self
 
-from backtest_farm.errors import InputError
+from backtest_farm.errors import InputError, nearest
 from backtest_farm.identity import canonical_json, digest
-from backtest_farm.spec import plain, replaced
-from backtest_farm.sweep.keys import Circumstances, KeyMaker, key_document, sweep_document
-from backtest_farm.sweep.points import PlanAxis, axes_of, number_of
+from backtest_farm.spec import replaced
+from backtest_farm.sweep.atoms import ATOM_TRIALS, Atom
+from backtest_farm.sweep.keys import KeyMaker, key_document
+from backtest_farm.sweep.points import PlanAxis, numbered_axes
 from backtest_farm.sweep.spec import SweepSpec
-from backtest_farm.sweep.trials import ATOM_TRIALS, Atom, Trial
 
 ROW_BYTES = 800
 """About what a row takes in a fragment: key, digest, metrics, counters and per-segment sums."""
@@ -24,20 +24,7 @@ CURVE_BAR_BYTES = 80
 """What one bar of a kept curve takes: ten columns of eight bytes."""
 
 _FORMAT = 1
-
-
-class Estimate(TypedDict):
-    """What a sweep would cost, in counts (see `Plan.estimate`)."""
-
-    trials: int
-    atoms: int
-    unique_factors: int
-    unique_rankings: int
-    factor_builds: int
-    portfolio_passes: int
-    bar_steps: int
-    rows: int
-    bytes: int
+_CARRIED = ("data_digest", "code_digest", "result_epoch", "panel_ref")
 
 
 @dataclass(frozen=True)
@@ -67,7 +54,7 @@ class Plan:
     @cached_property
     def axes(self) -> tuple[PlanAxis, ...]:
         """The axes, slowest first; independent of the order in which the user wrote them."""
-        return axes_of(self.spec)
+        return numbered_axes(self.spec)
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -98,22 +85,18 @@ class Plan:
     @cached_property
     def sweep_id(self) -> str:
         """The digest of the sweep: equal for equal trials in equal order, wherever the panel lies."""
-        return digest(sweep_document(self.spec, self._around))
+        inside = self.spec.model_dump(mode="json", exclude={"panel", "keep"})
+        return digest({"sweep": inside, **self.around})
 
-    def trial(self, number: int) -> Trial:
-        """Return one trial with its concrete values."""
-        spec = self._at(number)
-        return Trial(
-            number=number,
-            strategy=spec.strategy,
-            costs=spec.costs,
-            fill=spec.fill,
-            sizing=spec.sizing,
-            cash=spec.cash,
-            limits=spec.limits,
-            window=spec.window,
-            profile=spec.profile,
-        )
+    @cached_property
+    def around(self) -> dict[str, Any]:
+        """What the trials depend on beside the specification."""
+        return {"data": self.data_digest, "code": self.code_digest, "result_epoch": self.result_epoch}
+
+    def trial(self, number: int) -> SweepSpec:
+        """Return the specification of one trial: concrete values only."""
+        self._check(number, self.n_trials, "trial")
+        return replaced(self.spec, {axis.path: axis.value(number) for axis in self.axes})
 
     def parameters(self, number: int) -> dict[str, Any]:
         """Return the values of the axes in one trial, by column."""
@@ -121,12 +104,33 @@ class Plan:
         return {axis.column: axis.value(number) for axis in self.axes}
 
     def number(self, parameters: Mapping[str, Any]) -> int:
-        """Return the number of the trial with these values of the axes: the inverse of `parameters`."""
-        return number_of(self.axes, parameters)
+        """Return the number of the trial with these values of the axes: the inverse of `parameters`.
+
+        Raises
+        ------
+        InputError
+            If a parameter is no axis, an axis has no parameter, or a value does not stand on its axis.
+        """
+        faults = [
+            f"{name} is not an axis of this sweep {nearest(name, self.columns)}"
+            for name in sorted({*parameters} - {*self.columns})
+        ]
+        number = 0
+        for axis in self.axes:
+            given = parameters.get(axis.column)
+            # Compared as texts: a boolean equals 0 or 1 in Python, but is no number here.
+            texts = [canonical_json(value) for value in axis.values]
+            if (text := canonical_json(given)) in texts:
+                number += texts.index(text) * axis.stride
+            else:
+                faults.append(f"{axis.column}: {given!r} does not stand on its axis")
+        if faults:
+            raise InputError("these parameters name no trial of the sweep", faults=faults)
+        return number
 
     def key(self, number: int) -> str:
         """Return the key of one trial: equal for equal trials in any sweep."""
-        return digest(key_document(plain(self._at(number)), self._around))
+        return digest(key_document(self.trial(number), self.around))
 
     def keys(self, first: int, stop: int) -> list[str]:
         """Return the keys of the trials `first` to `stop` (exclusive), equal to those of `key` but fast."""
@@ -140,7 +144,7 @@ class Plan:
         factor, part = divmod(index, self._atoms_of_factor)
         first = factor * self._trials_of_factor + part * ATOM_TRIALS
         stop = min(first + ATOM_TRIALS, (factor + 1) * self._trials_of_factor)
-        base = self._at(first)
+        base = self.trial(first)
         columns = {axis.column: [axis.value(number) for number in range(first, stop)] for axis in self.axes}
         return Atom(index, first, stop, base.strategy.signal, base, columns)
 
@@ -150,7 +154,7 @@ class Plan:
         factor, inner = divmod(number, self._trials_of_factor)
         return factor * self._atoms_of_factor + inner // ATOM_TRIALS
 
-    def estimate(self, n_bars: int) -> Estimate:
+    def estimate(self, n_bars: int) -> dict[str, int]:
         """Count what the sweep would do, by arithmetic alone.
 
         Parameters
@@ -167,31 +171,23 @@ class Plan:
             (bars x trials); ``rows``; ``bytes`` of rows and kept curves, uncompressed.
         """
         curves = min(self.spec.keep.equity.top, self.n_trials)
-        return Estimate(
-            trials=self.n_trials,
-            atoms=self.n_atoms,
-            unique_factors=self.n_factors,
-            unique_rankings=self.n_factors,
-            factor_builds=self.n_factors,
-            portfolio_passes=self.n_trials,
-            bar_steps=self.n_trials * n_bars,
-            rows=self.n_trials,
-            bytes=self.n_trials * (ROW_BYTES + 8 * len(self.axes)) + curves * n_bars * CURVE_BAR_BYTES,
-        )
+        return {
+            "trials": self.n_trials,
+            "atoms": self.n_atoms,
+            "unique_factors": self.n_factors,
+            "unique_rankings": self.n_factors,
+            "factor_builds": self.n_factors,
+            "portfolio_passes": self.n_trials,
+            "bar_steps": self.n_trials * n_bars,
+            "rows": self.n_trials,
+            "bytes": self.n_trials * (ROW_BYTES + 8 * len(self.axes)) + curves * n_bars * CURVE_BAR_BYTES,
+        }
 
     def frozen_json(self) -> str:
         """Return the plan as canonical JSON, from which `from_json` makes an equal plan on any machine."""
-        return canonical_json(
-            {
-                "format": _FORMAT,
-                "sweep": plain(self.spec),
-                "sweep_id": self.sweep_id,
-                "data_digest": self.data_digest,
-                "code_digest": self.code_digest,
-                "result_epoch": self.result_epoch,
-                "panel_ref": self.panel_ref,
-            }
-        )
+        carried = {name: getattr(self, name) for name in _CARRIED}
+        sweep = self.spec.model_dump(mode="json")
+        return canonical_json({"format": _FORMAT, "sweep": sweep, "sweep_id": self.sweep_id, **carried})
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -206,12 +202,9 @@ class Plan:
         try:
             frozen = json.loads(text)
             if frozen["format"] != _FORMAT:
-                raise InputError(
-                    f"a frozen sweep of format {frozen['format']}, but this version reads {_FORMAT}"
-                )
+                raise InputError(f"a sweep of format {frozen['format']}, but this version reads {_FORMAT}")
             spec = SweepSpec.from_file(frozen["sweep"], "frozen sweep")
-            around = (frozen["data_digest"], frozen["code_digest"], frozen["result_epoch"])
-            plan = cls(spec, *around, panel_ref=frozen["panel_ref"])
+            plan = cls(spec, **{name: frozen[name] for name in _CARRIED})
             written = frozen["sweep_id"]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"this text is no frozen sweep: {type(error).__name__}: {error}") from None
@@ -232,16 +225,8 @@ class Plan:
         return math.ceil(self._trials_of_factor / ATOM_TRIALS)
 
     @cached_property
-    def _around(self) -> Circumstances:
-        return Circumstances(self.data_digest, self.code_digest, self.result_epoch)
-
-    @cached_property
     def _key_maker(self) -> KeyMaker:
-        return KeyMaker(self.spec, self.axes, self._around)
-
-    def _at(self, number: int) -> SweepSpec:
-        self._check(number, self.n_trials, "trial")
-        return replaced(self.spec, {axis.path: axis.value(number) for axis in self.axes})
+        return KeyMaker(self.spec, self.axes, self.around)
 
     def _check(self, number: int, count: int, what: str) -> None:
         if not 0 <= number < count:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from backtest_farm.errors import InputError
-from backtest_farm.spec import MAX_TRIALS, Axis, Costs, Execution, Keep, Limits, Window, leaves
+from backtest_farm.spec import MAX_TRIALS, ByTag, Costs, Execution, Keep, Limits, Window, axes_of, read_yaml
 from backtest_farm.strategy import TopN
 
 
@@ -40,7 +40,7 @@ class SweepSpec(Execution):
     spec_fixed: ClassVar[frozenset[str]] = frozenset({"panel", "profile"})
 
     panel: Annotated[str, Field(min_length=1)]
-    strategy: TopN
+    strategy: Annotated[TopN, ByTag("kind")]
     costs: Costs = Costs()
     limits: Limits = Limits()
     window: Window = Window()
@@ -65,17 +65,41 @@ class SweepSpec(Execution):
         InputError
             With all faults at once, or if the grid is over the limit.
         """
-        located = (
-            located_panel(os.fspath(panel), Path.cwd()) if isinstance(panel, (str, os.PathLike)) else panel
-        )
-        spec = cls(panel=located, **parts)
+        spec = cls(panel=_located(panel, Path.cwd()), **parts)
         check_size(spec, limit)
         return spec
 
 
-def located_panel(panel: str, folder: Path) -> str:
-    """Return a panel's absolute path, taken relative to `folder`; URIs and empty text stay as they are."""
-    if not panel or "://" in panel:
+def load_sweep(path: str | Path, *, limit: int = MAX_TRIALS) -> SweepSpec:
+    """Read a sweep file (YAML).
+
+    A list at a leaf is an axis. Relative panel paths are relative to the file.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    limit : int
+        The largest number of trials that is accepted; nothing is expanded to count them.
+
+    Raises
+    ------
+    InputError
+        With all faults at once, each with file, line, dotted path, value and what is allowed.
+    """
+    file = read_yaml(path)
+    content = dict(file.content)
+    if "panel" in content:
+        content["panel"] = _located(content["panel"], file.path.absolute().parent)
+    spec = SweepSpec.from_file(content, str(file.path), file.line_of)
+    check_size(spec, limit)
+    return spec
+
+
+def _located(panel: Any, folder: Path) -> Any:
+    """Return a panel's absolute path, taken relative to `folder`; URIs, and what is no path, stay."""
+    panel = os.fspath(panel) if isinstance(panel, os.PathLike) else panel
+    if not isinstance(panel, str) or not panel or "://" in panel:
         return panel
     return os.path.normpath(folder / Path(panel).expanduser())
 
@@ -88,11 +112,11 @@ def check_size(spec: SweepSpec, limit: int = MAX_TRIALS) -> None:
     InputError
         With the size of the grid, axis by axis.
     """
-    axes = [leaf for leaf in leaves(spec) if isinstance(leaf.value, Axis)]
-    trials = math.prod(len(leaf.value) for leaf in axes)
+    axes = axes_of(spec)
+    trials = math.prod(len(axis.values) for axis in axes)
     if trials > limit:
         raise InputError(
             f"the grid has {trials:,} trials, over the limit of {limit:,}",
-            faults=[f"{'.'.join(leaf.path)}: {len(leaf.value):,} values" for leaf in axes],
+            faults=[f"{axis.path}: {len(axis.values):,} values" for axis in axes],
             hint="take fewer values on the long axes, or raise the limit",
         )

@@ -55,7 +55,7 @@ def test_ctrl_c_leaves_with_130_and_the_demo_goes_on_from_there(farm: Command, t
     )
     assert process.stderr is not None
     for line in process.stderr:
-        if "trials committed" in line:  # Ray is up, and workers are at it
+        if "waiting for the first task" in line:  # Ray is up, and workers are at it
             break
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

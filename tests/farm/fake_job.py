@@ -12,27 +12,20 @@ import os
 import secrets
 import signal
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from backtest_farm.errors import PanelError
-
-
-@dataclass
-class Rows:
-    table: pa.Table
-    counters: dict[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+from backtest_farm.farm.worker import AtomRows
 
 
 class FakeJob:
     def __init__(self, spec: dict) -> None:
         self.spec = spec
 
-    def run_atom(self, i: int) -> Rows:
+    def run_atom(self, i: int) -> AtomRows:
         spec = self.spec
         if folder := spec.get("executions") or os.environ.get("FARM_TEST_EXECUTIONS"):
             Path(folder, f"{i:06d}-{os.getpid()}-{secrets.token_hex(4)}").touch()
@@ -52,7 +45,7 @@ class FakeJob:
             "digest": [float(draw).hex() for draw in draws],
             "sharpe": draws,
         }
-        return Rows(pa.table(columns), {"fills": int(n)}, {"pass": 0.001})
+        return AtomRows(pa.table(columns), {"fills": int(n)}, {"pass": 0.001})
 
 
 def open_job(spec_json: str) -> FakeJob:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from backtest_farm.farm import Outcome, SweepRequest, run_sweep
-from backtest_farm.farm.inline import InlineExecutor
+from backtest_farm.farm import InlineExecutor, SweepRequest, run_sweep
 from backtest_farm.farm.interrupts import held_back
 from backtest_farm.store import StudyStore
 from tests.farm.cases import PER_ATOM, Driver, executions, fragments, sweep
@@ -114,13 +113,13 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
 
 def test_an_interrupt_inside_an_atom_loses_that_shard_only(tmp_path: Path) -> None:
     class Interrupting(InlineExecutor):
-        n_waits = 0
+        n_shards = 0
 
-        def wait(self, timeout: float) -> list[Outcome]:
-            self.n_waits += 1
-            if self.n_waits == 6:
+        def submit(self, request, atoms):
+            self.n_shards += 1
+            if self.n_shards == 6:
                 raise KeyboardInterrupt
-            return super().wait(timeout)
+            return super().submit(request, atoms)
 
     request = sweep(tmp_path / "s")
     with pytest.raises(KeyboardInterrupt, match=r"interrupted: \d+ of 160 trials"):

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest_farm.farm import Outcome, Shard
-from backtest_farm.farm.loop import Pace, commit_due, give_up, schedule, shard_seconds, shard_size
+from backtest_farm.farm import SweepRequest
+from backtest_farm.farm.loop import (
+    Pace,
+    Running,
+    collect,
+    commit_due,
+    give_up,
+    schedule,
+    shard_seconds,
+    shard_size,
+)
+from backtest_farm.farm.worker import Receipt
 from tests.farm.cases import sweep
 
 seconds = st.floats(0, 1e9, allow_nan=False)
@@ -28,14 +43,14 @@ def test_more_work_never_makes_shards_shorter(one: float, other: float, workers:
 
 
 def test_shard_seconds_of_nonsense() -> None:
-    assert shard_seconds(float("nan"), 2) == shard_seconds(-1.0, 0) == 0.1
+    assert shard_seconds(float("nan"), 2) == shard_seconds(-1.0, 1) == 0.1
 
 
-@given(st.none() | st.floats(0, 1e4), st.floats(1e-3, 60))
-def test_shards_hold_at_least_one_atom_and_no_more_than_asked(per_atom: float | None, wanted: float) -> None:
+@given(st.floats(0, 1e4), st.floats(1e-3, 60))
+def test_shards_hold_at_least_one_atom_and_no_more_than_asked(per_atom: float, wanted: float) -> None:
     size = shard_size(per_atom, wanted)
     assert 1 <= size <= 1000
-    assert size == 1 or (per_atom is not None and size * per_atom <= wanted * (1 + 1e-9))
+    assert size == 1 or size * per_atom <= wanted * (1 + 1e-9)
 
 
 def test_commits_wait_for_rows_and_for_the_clock() -> None:
@@ -50,52 +65,63 @@ def test_giving_up_needs_a_rule_not_an_exception() -> None:
 
 
 def test_pace_starts_small_and_learns() -> None:
-    pace = Pace(workers=2, longest=5.0, estimated_seconds=100.0, n_atoms=4800)
+    pace = Pace(4800, workers=2, longest=5.0)
     assert pace.next_size() == 1
     for _ in range(9):
         pace.learn(0.01)
     pace.learn(3.0)
     assert pace.next_size() == 100, "4800 atoms of 0.01 s over 48 shards; the outlier is no rule"
-    assert Pace(2, 5.0, 480.0, None, fixed_seconds=0.5).next_size() == 1
+    assert Pace(4800, 2, 5.0, fixed=0.5).next_size() == 1
 
 
 class Recorder:
-    """Ends the oldest shard on each wait."""
+    """Ends its oldest shard, after all others have been handed out, whenever the loop looks for one."""
 
     name, workers, queue, longest_shard = "recorder", 2, 3, 5.0
 
-    def __init__(self) -> None:
-        self.running: list[Shard] = []
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.running: dict[Future, Sequence[int]] = {}
+        self.shards: list[Sequence[int]] = []
         self.most = 0
+        patch.setattr(concurrent.futures, "wait", self.wait)
 
-    def submit(self, shard: Shard) -> None:
-        self.running.append(shard)
+    def submit(self, request: SweepRequest, atoms: Sequence[int]) -> Future[list[Receipt]]:
+        shard: Future[list[Receipt]] = Future()
+        self.running[shard] = atoms
+        self.shards.append(atoms)
         self.most = max(self.most, len(self.running))
+        return shard
 
-    def wait(self, timeout: float) -> list[Outcome]:
-        shard = self.running.pop(0)
-        return [Outcome(shard, tuple({"atom": atom, "elapsed": 0.01} for atom in shard.atoms))]
+    def wait(self, shards: Iterable[Future], timeout: float, return_when: str) -> tuple[set, set]:
+        oldest = next(iter(self.running))
+        assert set(shards) == set(self.running) and return_when == "FIRST_COMPLETED"
+        oldest.set_result([Receipt(atom, elapsed=0.01) for atom in self.running.pop(oldest)])
+        return {oldest}, set(self.running)
 
-    def cancel(self) -> None: ...
+    def cancel(self, shards: Iterable[Future]) -> None: ...
 
     def close(self) -> None: ...
 
 
-def run(atoms, executor: Recorder, n_atoms: int | None):
-    pace = Pace(executor.workers, executor.longest_shard, 1.0, n_atoms)
-    return schedule(sweep("/nowhere"), atoms, executor, pace, lambda: 0.5)
+@pytest.fixture
+def executor(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    return Recorder(monkeypatch)
 
 
-def test_every_atom_is_run_once_with_bounded_flight(tmp_path) -> None:
-    executor = Recorder()
-    done = [o for batch in run(iter(range(997)), executor, 997) for o in batch]
-    assert sorted(atom for outcome in done for atom in outcome.shard.atoms) == list(range(997))
-    assert [outcome.shard.number for outcome in done] == list(range(len(done)))
+def run(atoms, executor: Recorder, n_atoms: int):
+    pace = Pace(n_atoms, executor.workers, executor.longest_shard)
+    return schedule(sweep("/nowhere"), atoms, executor, pace, {})
+
+
+def test_every_atom_is_run_once_with_bounded_flight(executor: Recorder) -> None:
+    done = [receipt.atom for batch in run(iter(range(997)), executor, 997) for receipt in batch]
+    assert done == list(range(997))
+    assert [atom for atoms in executor.shards for atom in atoms] == done
     assert executor.most == 3
-    assert len(done[0].shard.atoms) == 1 and 5 <= max(len(o.shard.atoms) for o in done) <= 21
+    assert len(executor.shards[0]) == 1 and 5 <= max(len(atoms) for atoms in executor.shards) <= 21
 
 
-def test_an_iterator_may_look_at_results_before_it_names_the_next_atom() -> None:
+def test_an_iterator_may_look_at_results_before_it_names_the_next_atom(executor: Recorder) -> None:
     results: list[int] = []
     asked_after: list[int] = []
 
@@ -104,12 +130,21 @@ def test_an_iterator_may_look_at_results_before_it_names_the_next_atom() -> None
             asked_after.append(len(results))
             yield atom
 
-    executor = Recorder()
-    for batch in run(search(), executor, None):
-        results += [receipt["atom"] for outcome in batch for receipt in outcome.receipts]
+    for batch in run(search(), executor, 10):
+        results += [receipt.atom for receipt in batch]
     assert sorted(results) == list(range(10))
     assert asked_after[:3] == [0, 0, 0] and asked_after[-1] > 0
 
 
-def test_an_empty_iterator_ends_at_once() -> None:
-    assert list(run(iter(()), Recorder(), 0)) == []
+def test_an_empty_iterator_ends_at_once(executor: Recorder) -> None:
+    assert list(run(iter(()), executor, 0)) == []
+
+
+def test_a_shard_that_lost_its_worker_fails_all_its_atoms() -> None:
+    lost: Future[list[Receipt]] = Future()
+    lost.set_exception(RuntimeError("the worker died\nlong story"))
+    running: Running = {lost: (4, 5), Future(): (6,)}
+    receipts = collect(running, 1.0)
+    assert [receipt.atom for receipt in receipts] == [4, 5]
+    assert {receipt.error.message for receipt in receipts} == {"WorkerLost: RuntimeError: the worker died"}
+    assert list(running.values()) == [(6,)] and collect(running, 0) == []

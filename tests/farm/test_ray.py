@@ -14,8 +14,8 @@ import pytest
 
 from backtest_farm.errors import FarmError, PanelError, PlatformError
 from backtest_farm.farm import run_sweep
-from backtest_farm.farm.ray import environment
 from backtest_farm.farm.ray import executor as ray_room
+from backtest_farm.farm.ray.environment import ray_environment
 from tests.farm.cases import Driver, executions, fragments, sweep
 
 
@@ -97,6 +97,8 @@ def test_a_cluster_is_joined_by_its_address_and_left_running(tmp_path: Path, ray
     out, err = driver.process.communicate(timeout=60)
     assert (driver.process.returncode, out.strip()) == (0, "True"), err
     last = err.splitlines()[-1]
+    waited = [line.partition(";")[0] for line in err.splitlines()[:2]]
+    assert waited == [f"joining the Ray cluster at {address}", "waiting for the first task"]
     assert last.startswith("done: 160 of 160 trials") and "/s, ray)" in last
     run_sweep(sweep(tmp_path / "again"), executor=ray_executor, progress=False)
     assert fragments(tmp_path / "s") == fragments(tmp_path / "again")
@@ -124,20 +126,20 @@ def test_the_environment_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("RAY_")]:
         monkeypatch.delenv(name)
     before = dict(os.environ)
-    with environment.local_environment():
+    with ray_environment(own_node=True):
         token = os.environ["RAY_AUTH_TOKEN"]
         assert {"RAY_task_oom_retries": "2", "RAY_worker_niceness": "0"}.items() <= dict(os.environ).items()
     assert dict(os.environ) == before
-    with environment.local_environment():
+    with ray_environment(own_node=True):
         assert os.environ["RAY_AUTH_TOKEN"] == token, "Ray keeps the first one it has read"
-    with environment.cluster_environment():
+    with ray_environment(own_node=False):
         assert "RAY_AUTH_MODE" not in os.environ
     monkeypatch.setenv("RAY_AUTH_TOKEN", "of-the-user")
     monkeypatch.setenv("RAY_worker_niceness", "3")
-    with environment.local_environment():
+    with ray_environment(own_node=True):
         mine = {"RAY_AUTH_TOKEN": "of-the-user", "RAY_worker_niceness": "3"}
         assert mine.items() <= dict(os.environ).items()
-    with environment.cluster_environment():
+    with ray_environment(own_node=False):
         assert os.environ["RAY_AUTH_MODE"] == "token"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -126,10 +127,30 @@ def test_auto_weighs_what_is_left_against_rays_start(monkeypatch: pytest.MonkeyP
     import backtest_farm.farm.ray.executor as ray_room
 
     monkeypatch.setattr(ray_room, "RayExecutor", lambda workers, address: ("ray", workers, address))
-    assert _choose_executor("auto", 2, None, 4.9).name == "inline"
-    assert _choose_executor("auto", 2, None, 5.0) == ("ray", 2, None)
-    assert _choose_executor("auto", None, "auto", 0.0) == ("ray", None, "auto")
-    assert _choose_executor("ray", None, None, 0.0) == ("ray", None, None)
+    said: list[str] = []
+
+    def chosen(*arguments):
+        return _choose_executor(*arguments, said.append)
+
+    assert chosen("auto", 2, None, 4.9).name == "inline" and said == []
+    assert chosen("auto", 2, None, 5.0) == ("ray", 2, None) and said == ["starting Ray"]
+    assert chosen("auto", None, "auto", 0.0) == ("ray", None, "auto")
+    assert said[1:] == ["joining the Ray cluster at auto"]
+    assert chosen("ray", None, None, 0.0) == ("ray", None, None)
+
+
+def test_a_note_is_told_when_work_begins_and_never_without_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    request = dataclasses.replace(sweep(tmp_path / "s"), note="the first run compiles")
+    run_sweep(request)
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "the first run compiles; 0 of 160 trials committed (0 %)"
+    )
+    run_sweep(request)
+    assert capsys.readouterr().err.startswith("nothing to do")
+    run_sweep(sweep(tmp_path / "t"))
+    assert len(capsys.readouterr().err.splitlines()) == 1, "without a note there is nothing to wait for"
 
 
 def test_a_clock_of_its_own_sets_the_commits(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ import pytest
 from backtest_farm.errors import InputError
 from backtest_farm.ingest import NO_END, Grid, read
 from backtest_farm.ingest.grid import MAX_CELLS
-from backtest_farm.ingest.ledger import ALWAYS_REFUSED, KINDS, LISTED
+from backtest_farm.ingest.ledger import ALWAYS_REFUSED, LISTED
+from backtest_farm.ingest.report import KINDS
 from tests.ingest.bars import as_text, bars, with_cell
 
 
@@ -84,9 +85,9 @@ def test_each_error_is_left_out_and_listed(case: Case) -> None:
 
 
 def test_every_error_kind_has_a_case() -> None:
-    of_ends_and_fields = {"unknown_symbol", "unmatched_timestamp", "bad_payout"}
+    elsewhere = {"unknown_symbol", "unmatched_timestamp", "bad_payout", "damaged_file"}
     errors = {kind for kind, (level, _) in KINDS.items() if level == "error"}
-    assert {case.kind for case in CASES} == errors - of_ends_and_fields
+    assert {case.kind for case in CASES} == errors - elsewhere
 
 
 def test_all_faults_come_at_once() -> None:

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from backtest_farm.ingest import Report, read
-from backtest_farm.ingest.ledger import KINDS, LISTED
+from backtest_farm.ingest.ledger import LISTED
+from backtest_farm.ingest.report import KINDS
 from tests.ingest.bars import FIRST, bars, with_cell
 
 
@@ -131,7 +132,38 @@ def test_many_warnings_are_counted_and_the_first_listed() -> None:
     tally = report.tally("zero_volume")
     assert tally is not None and (tally.count, tally.symbols) == (120, 3)
     assert len(report.of("zero_volume")) == LISTED
-    assert report.lines()[0] == f"warning zero_volume: 120 in 3 symbols, first {LISTED} listed"
+    assert report.lines() == [
+        "warning zero_volume: 120 in 3 symbols - nothing was traded, or the volume is not known",
+        *(f"  row {3 * bar} {FIRST + dt.timedelta(days=bar)} AA: volume 0" for bar in range(5)),
+        f"  ... and 115 more (--json lists the first {LISTED})",
+    ]
+
+
+def test_the_text_says_errors_first_and_each_advice_once() -> None:
+    frame = with_cell(with_cell(without((2, "BB"), (7, "CC")), 4, "close", -1.0), 9, "volume", 0.0)
+    ends = pl.DataFrame({"symbol": ["AA"], "date": [dt.date(2030, 1, 1)]})
+    _, report = read(frame, "report", ends)
+    assert report.lines() == [
+        f"error non_positive_price: 1 in 1 symbol - {KINDS['non_positive_price'].advice}",
+        "  row 4 2024-01-02 BB: close -1.0",
+        "error unmatched_timestamp: 1 in 1 symbol - the panel has no bar at this time",
+        "  <ends> row 0 2030-01-01 AA: the nearest is 2024-01-08",
+        f"warning gap: 2 in 1 symbol, longest 2 bars - {KINDS['gap'].advice}",
+        "  row 4 2024-01-02 BB: 2 missing, longest run 2 (2024-01-02 .. 2024-01-03)",
+        f"warning early_end: 1 in 1 symbol - {KINDS['early_end'].advice}",
+        "  row 19 2024-01-07 CC: 1 bars before the panel's last: (CC, 2024-01-07, null)",
+        "warning zero_volume: 1 in 1 symbol - nothing was traded, or the volume is not known",
+        "  row 9 2024-01-04 BB: volume 0",
+    ]
+    assert report.lines("error") == report.lines()[:4]
+
+
+def test_what_the_text_leaves_out_is_counted() -> None:
+    names = tuple(f"S{i:02d}" for i in range(8))
+    keep = (pl.col("timestamp") != FIRST + dt.timedelta(days=2)) | (pl.col("symbol") == "S00")
+    _, report = read(bars(5, names).filter(keep))
+    assert report.lines()[-1] == "  ... and 2 more (--json lists them)"
+    assert len(report.of("gap")) == 7
 
 
 def test_a_report_survives_being_stored() -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from backtest_farm.cache import cache_root
 from backtest_farm.errors import PanelError
-from backtest_farm.panel import Panel, body
+from backtest_farm.panel import Panel
+from backtest_farm.panel import block as block_module
 from tests.ingest.bars import bars
 
 
@@ -38,7 +39,7 @@ SPOILED: dict[str, tuple[Callable[[Panel], None], str]] = {
     "missing block": (lambda panel: block(panel).unlink(), "is missing"),
     "cut block": (lambda panel: cut(block(panel)), "it was cut or changed"),
     "cut snapshot": (lambda panel: cut(snapshot(panel)), "not readable"),
-    "binary snapshot": (lambda panel: flip_high(snapshot(panel)), "not text"),
+    "binary snapshot": (lambda panel: flip_high(snapshot(panel)), "not readable"),
     "empty snapshot": (lambda panel: snapshot(panel).write_text("{}") and None, "not readable"),
     "changed content": (lambda panel: swap(snapshot(panel), '"BB"', '"BX"'), "does not match its own digest"),
     "changed files": (
@@ -69,7 +70,7 @@ def test_a_damaged_panel_is_not_opened(small: Panel, what: str) -> None:
 
 
 def test_a_flipped_byte_is_found_even_after_the_file_was_checked(small: Panel) -> None:
-    where = small._manifest.body("close").offset + 17
+    where = small._manifest.fields["close"].bodies["close"].offset + 17
     Panel.open(small.path)["close"]
     flip(block(small), where)
     with pytest.raises(PanelError, match="is damaged") as caught:
@@ -80,8 +81,8 @@ def test_a_flipped_byte_is_found_even_after_the_file_was_checked(small: Panel) -
 
 def test_files_are_checked_once_per_node(small: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
     sums: list[int] = []
-    crc32 = body.zlib.crc32
-    monkeypatch.setattr(body.zlib, "crc32", lambda data: sums.append(len(data)) or crc32(data))
+    crc32 = block_module.zlib.crc32
+    monkeypatch.setattr(block_module.zlib, "crc32", lambda data: sums.append(len(data)) or crc32(data))
     values = 8 * 5 * 3
     Panel.open(small.path)["close"]
     assert sums.count(values) == 5  # every field of the file
@@ -122,7 +123,7 @@ def test_check_reads_everything(small: Panel) -> None:
 
 
 def block_of(panel: Panel, name: str) -> str:
-    return panel._manifest.fields[name].name
+    return panel._manifest.fields[name].path.name
 
 
 def test_check_looks_at_the_bars_too(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import fastparquet
@@ -12,13 +13,16 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fastparquet.cencoding import NumpyIO
+from fastparquet.core import ThriftObject
 
 from backtest_farm.errors import PanelError
-from backtest_farm.panel import Panel
-from backtest_farm.panel.footer import Chunk, chunks_of, footer_of
-from backtest_farm.panel.layout import _check_plain, tidy, write_block
+from backtest_farm.panel import Panel, layout
+from backtest_farm.panel.footer import chunks_of, footer_of
+from backtest_farm.panel.layout import tidy, write_block
 
 UNITS = ["D", "us"]
+DATA_PAGE = PLAIN = 0  # as Parquet numbers them
 
 
 def block_file(panel: Panel) -> Path:
@@ -34,6 +38,17 @@ def long_form(
         "symbol": np.tile(np.array(symbols, dtype=object), len(timestamps)),
         **{name: values.reshape(-1) for name, values in fields.items()},
     }
+
+
+def pages_of(file: np.ndarray, chunk: slice) -> list[tuple[Any, int]]:
+    """The header of each page of a chunk, and where its body starts."""
+    pages, start = [], chunk.start
+    while start < chunk.stop:
+        window = NumpyIO(file[start : min(start + 512, chunk.stop)].copy())
+        header = ThriftObject.from_buffer(window, "PageHeader")
+        pages.append((header, start + window.tell()))
+        start = pages[-1][1] + header.compressed_page_size
+    return pages
 
 
 def with_pyarrow(path: Path) -> dict[str, np.ndarray]:
@@ -95,14 +110,18 @@ def test_other_tools_read_a_built_panel(market: Panel) -> None:
 
 def test_columns_are_one_plain_aligned_page(market: Panel) -> None:
     file = np.memmap(block_file(market), dtype=np.uint8, mode="r")
-    chunks = {chunk.name: chunk for chunk in chunks_of(file, footer_of(file))}
+    chunks = {name: pages_of(file, chunk) for name, chunk in chunks_of(footer_of(file)).items()}
     assert list(chunks) == ["timestamp", "symbol", *market.fields]
-    for chunk in chunks.values():
-        assert sum(page.is_data for page in chunk.pages) == 1
+    for pages in chunks.values():
+        assert sum(header.type == DATA_PAGE for header, _ in pages) == 1
     for name in market.fields:
-        (page,) = chunks[name].pages
-        assert page.is_plain and page.body % 64 == 0
-        assert page.n_values == 300 * 40 and page.length == 8 * 300 * 40
+        ((header, body),) = chunks[name]
+        assert header.data_page_header.encoding == PLAIN and body % 64 == 0
+        assert header.data_page_header.num_values == 300 * 40
+        assert header.compressed_page_size == 8 * 300 * 40
+        place = market._manifest.fields[name].bodies[name]
+        assert (place.offset, place.bytes) == (body, header.compressed_page_size)
+        assert place.crc32 == header.crc % 2**32
     meta = pq.ParquetFile(block_file(market)).metadata.row_group(0)
     codecs = [meta.column(i).compression for i in range(meta.num_columns)]
     assert codecs == ["ZSTD", "ZSTD", *["UNCOMPRESSED"] * len(market.fields)]
@@ -115,7 +134,7 @@ def test_a_wide_block_is_still_one_page(tmp_path: Path) -> None:
     symbols = tuple(f"S{i:04d}" for i in range(1000))
     values = tidy(np.arange(1_100_000.0).reshape(1100, 1000))
     bodies = write_block(tmp_path / "block.parquet", timestamps, symbols, {"x": values})
-    assert bodies["x"].length == values.nbytes
+    assert bodies["x"].bytes == values.nbytes
     assert pq.ParquetFile(tmp_path / "block.parquet").metadata.num_row_groups == 1
 
 
@@ -144,6 +163,19 @@ def test_tidy_gives_equal_content_equal_bytes() -> None:
     assert tidy(np.asfortranarray(np.ones((3, 2), np.float32))).flags.c_contiguous
 
 
-def test_an_unexpected_layout_is_refused() -> None:
-    with pytest.raises(PanelError, match="was not written as one plain page"):
-        _check_plain(Chunk("close", 0, 10, ()), 10, Path("block.parquet"))
+@pytest.mark.parametrize("spoiled", ["pages", "dictionary", "compressed"])
+def test_an_unexpected_layout_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoiled: str
+) -> None:
+    other = {
+        "pages": {"max_rows_per_page": 20},
+        "dictionary": {"use_dictionary": True},
+        "compressed": {"compression": "zstd"},
+    }[spoiled]
+    write_table = pq.write_table
+    monkeypatch.setattr(
+        layout.pq, "write_table", lambda table, path, **usual: write_table(table, path, **usual | other)
+    )
+    fields = {"close": np.ones((50, 2))}
+    with pytest.raises(PanelError, match="'close' was not written as one plain page of 100 values"):
+        write_block(tmp_path / "block.parquet", np.arange(50).astype("M8[D]"), ("A", "B"), fields)

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backtest_farm.errors import InputError, PanelError
+from backtest_farm import storage
+from backtest_farm.errors import InputError, PanelError, StoreError
 from backtest_farm.ingest import NO_END, synthetic_grid
-from backtest_farm.panel import Panel, folder, synthetic_panel
+from backtest_farm.panel import Panel, synthetic_panel
 from tests.ingest.bars import bars, with_cell
 
 
@@ -125,19 +126,25 @@ def test_no_panel_is_said_plainly(tmp_path: Path) -> None:
         Panel.open(tmp_path)
 
 
+@pytest.mark.parametrize("at", ["reports", "snapshots"])
 def test_a_build_that_dies_leaves_no_snapshot_and_can_be_repeated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
-    def die(*names: object) -> None:
-        raise OSError("no space left")
+    link = os.link
+
+    def die(draft: Path, target: Path) -> None:
+        if target.parent.name == at:
+            raise OSError("no space left")
+        link(draft, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder.os, "replace", die)
-        with pytest.raises(OSError, match="no space"):
+        patch.setattr(storage.local.os, "link", die)
+        with pytest.raises(StoreError, match="no space"):
             Panel.build(bars(), tmp_path / "panel")
     assert list((tmp_path / "panel" / "blocks").glob("*.parquet"))  # it died after the block was written
     with pytest.raises(PanelError, match="holds no snapshot"):
         Panel.open(tmp_path / "panel")
+    assert list((tmp_path / "panel" / "reports").glob("*.json")) or at == "reports"
     assert Panel.build(bars(), tmp_path / "panel").shape == (5, 3)
 
 

@@ -1,12 +1,13 @@
 """Strict models: what they take, what they refuse, and in which words."""
 
 import datetime as dt
+from typing import Annotated, Literal
 
 import numpy as np
 import pytest
 
 from backtest_farm.errors import InputError
-from backtest_farm.spec import Costs, Execution, Keep, Limits, Window, axis, has_axes, leaves, plain, replaced
+from backtest_farm.spec import ByTag, Costs, Execution, Keep, Limits, Spec, Window, axis, has_axes, replaced
 
 COUNT = "is not allowed: give a whole number from 1 to 1,000"
 MOMENT = "is not allowed: give a date such as 2017-10-31 or a time such as 2017-10-31T09:30:00 (UTC)"
@@ -27,9 +28,9 @@ GOOD = [
 ]
 
 BAD = [
-    (Limits, "max_wait", "5", "max_wait: '5' (text) " + COUNT + ", without quotes"),
+    (Limits, "max_wait", "5", "max_wait: '5' " + COUNT + ", without quotes"),
     (Limits, "max_wait", True, "max_wait: True " + COUNT),
-    (Limits, "max_wait", np.True_, "max_wait: np.True_ " + COUNT),
+    (Limits, "max_wait", np.True_, "max_wait: True " + COUNT),
     (Limits, "max_wait", 1001, "max_wait: 1001 " + COUNT),
     (Limits, "max_wait", None, "max_wait: None " + COUNT),
     (Execution, "cash", 0, "cash: 0 is not allowed: give a finite number > 0"),
@@ -107,7 +108,7 @@ def test_a_date_as_end_covers_the_times_of_its_day():
 
 
 def test_all_costs_are_zero_unless_given():
-    assert {leaf.value for leaf in leaves(Costs())} == {0.0}
+    assert {value for _, value in Costs()} == {0.0}
 
 
 def test_axes_are_found_by_path():
@@ -117,13 +118,46 @@ def test_axes_are_found_by_path():
 
 def test_plain_form_can_be_read_again():
     window = Window(start="2015-01-02", end="2016-01-02T10:00")
-    assert plain(window) == {"start": "2015-01-02", "end": "2016-01-02T10:00:00"}
-    assert Window.from_file(plain(window), "window") == window
+    assert window.model_dump(mode="json") == {"start": "2015-01-02", "end": "2016-01-02T10:00:00"}
+    assert Window.from_file(window.model_dump(mode="json"), "window") == window
     execution = Execution(sizing=axis(["fill", "decision"]), cash=axis([0.1, 2]))
-    assert Execution.from_file(plain(execution), "execution") == execution
+    assert Execution.from_file(execution.model_dump(mode="json"), "execution") == execution
 
 
 def test_replaced_changes_a_copy():
     keep = Keep()
-    assert replaced(keep, {("equity", "top"): 3}).equity.top == 3
+    assert replaced(keep, {"equity.top": 3}).equity.top == 3
     assert keep.equity.top == 10
+
+
+class Fast(Spec):
+    speed: Literal["fast"] = "fast"
+    gear: int
+
+
+class Slow(Spec):
+    speed: Literal["slow"] = "slow"
+
+
+class Car(Spec):
+    drive: Annotated[Fast | Slow, ByTag("speed")]
+
+
+@pytest.mark.parametrize(
+    ("drive", "says"),
+    [
+        ({"speed": "slwo"}, "drive.speed: 'slwo' is not allowed: did you mean 'slow'? (valid: fast, slow)"),
+        ({"gear": 1}, "drive.speed: is missing: give 'fast' or 'slow'"),
+        ({"speed": "fast", "gear": "x"}, "drive.gear: 'x' is not allowed: give a whole number"),
+        ({"speed": "fast"}, "drive.gear: is missing: give a whole number"),
+        ({"speed": "slow", "gaer": 1}, "drive.gaer: unknown key: (valid: speed)"),
+        (5, "drive: 5 is not allowed: give a mapping with speed: fast or slow"),
+        ([Slow()], "drive: [Slow(speed='slow')] is not allowed: give a mapping with speed: fast or slow"),
+        (axis([Slow()]), "drive: alternatives cannot stand here"),
+    ],
+)
+def test_models_are_told_apart_by_their_tag(drive, says):
+    assert Car(drive={"speed": "fast", "gear": axis([1, 2])}) == Car(drive=Fast(gear=axis([1, 2])))
+    with pytest.raises(InputError) as caught:
+        Car(drive=drive)
+    assert [fault for fault in caught.value.faults if says in fault], caught.value.faults

@@ -17,7 +17,8 @@ from backtest_farm.store import CommitLog
 def write(folder: Path, n: int = 4) -> list[Path]:
     log = CommitLog(LocalStorage(folder))
     for i in range(n):
-        assert log.append(lambda i=i: {"kind": "rows", "value": i})
+        assert log.append({"kind": "rows", "value": i})
+        log.refresh()
     return sorted((folder / "log").iterdir())
 
 
@@ -34,9 +35,12 @@ def test_records_come_back_in_order_and_only_once(tmp_path: Path) -> None:
     assert json.loads(files[1].read_text())["body"]["previous"] == digest_bytes(files[0].read_bytes())
 
 
-def test_nothing_to_say_writes_nothing(tmp_path: Path) -> None:
-    assert not CommitLog(LocalStorage(tmp_path)).append(lambda: None)
-    assert list(tmp_path.iterdir()) == []
+def test_of_two_writers_the_later_one_is_told(tmp_path: Path) -> None:
+    first, second = (CommitLog(LocalStorage(tmp_path)) for _ in range(2))
+    assert first.append({"value": 1}) and not second.append({"value": 2})
+    assert [record["value"] for record in second.refresh()] == [1]
+    assert second.append({"value": 2})
+    assert read(tmp_path) == [1, 2]
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
@@ -44,6 +48,15 @@ def test_a_missing_record_is_noticed(tmp_path: Path, which: int) -> None:
     write(tmp_path)[which].unlink()
     with pytest.raises(StoreError, match=f"{which + 1:08d}[.]json is missing"):
         read(tmp_path)
+
+
+def test_a_record_that_vanishes_under_an_open_log_is_noticed(tmp_path: Path) -> None:
+    files = write(tmp_path)
+    log = CommitLog(LocalStorage(tmp_path))
+    log.refresh()
+    files[1].unlink()
+    with pytest.raises(StoreError, match=r"00000002\.json is missing"):
+        log.refresh()
 
 
 def test_any_flipped_byte_is_noticed(tmp_path: Path) -> None:
@@ -95,7 +108,9 @@ def test_racing_writers_make_one_history(tmp_path: Path) -> None:
         log = CommitLog(LocalStorage(tmp_path))
         start.wait()
         for j in range(10):
-            log.append(lambda j=j: {"value": 100 * i + j})
+            while not log.append({"value": 100 * i + j}):
+                log.refresh()
+            log.refresh()
 
     threads = [threading.Thread(target=writer, args=(i,)) for i in range(4)]
     [thread.start() for thread in threads]
@@ -118,6 +133,7 @@ class LostAnswer(LocalStorage):
 
 def test_a_lost_answer_is_settled_by_reading_back(tmp_path: Path) -> None:
     log = CommitLog(LostAnswer(tmp_path))
-    assert log.append(lambda: {"value": 1})
-    assert log.append(lambda: {"value": 2})
+    assert log.append({"value": 1})
+    log.refresh()
+    assert log.append({"value": 2})
     assert read(tmp_path) == [1, 2]

@@ -28,7 +28,7 @@ def test_the_name_says_sweep_atom_and_content(tmp_path: Path) -> None:
     assert fragment.name == f"fragments/0123456789ab-000007-{fragment.sha256[:16]}.arrow"
     assert (fragment.atom, fragment.rows, fragment.failed) == (7, 8, 1)
     assert fragment.bytes == (tmp_path / fragment.name).stat().st_size
-    assert Fragment.from_dict({**fragment.to_dict(), "pid": 1}) == fragment
+    assert Fragment.from_dict({**fragment._asdict(), "pid": 1}) == fragment
 
 
 def test_values_come_back_bit_by_bit(tmp_path: Path) -> None:

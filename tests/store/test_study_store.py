@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from backtest_farm.errors import StoreError
+from backtest_farm.errors import InputError, StoreError
 from backtest_farm.identity import canonical_json, digest
 from backtest_farm.store import StudyStore, write_fragment
 
@@ -83,9 +83,17 @@ def test_a_crash_between_spec_and_log_is_mended_by_the_next_start(tmp_path: Path
     assert store.commit([fragment(store, 0)]) == 1
 
 
+def test_such_a_crash_may_have_left_the_text_with_another_panel_path(tmp_path: Path) -> None:
+    StudyStore.create(tmp_path, "abc", '{"panel":"/here"}')
+    shutil.rmtree(tmp_path / "log")
+    store = StudyStore.create(tmp_path, "abc", '{"panel":"/there"}')
+    assert store.spec_json == '{"panel":"/there"}'
+    assert StudyStore.open(tmp_path).spec_json == store.spec_json
+
+
 def test_a_changed_spec_file_is_noticed(tmp_path: Path) -> None:
     store = create(tmp_path)
-    file = tmp_path / "sweeps" / f"{store.sweep_id}.json"
+    [file] = (tmp_path / "sweeps").glob(f"{store.sweep_id}-*.json")
     file.write_text(file.read_text().replace("10", "11"))
     with pytest.raises(StoreError, match="was changed after the sweep began"):
         StudyStore.open(tmp_path)
@@ -150,7 +158,7 @@ def test_curves_are_kept_beside_and_may_go(tmp_path: Path) -> None:
         store.get_curve("k1")
     shutil.rmtree(tmp_path / "curves")
     assert StudyStore.open(tmp_path).get_curve("k1") is None
-    with pytest.raises(StoreError, match="cannot be a trial key"):
+    with pytest.raises(InputError, match="not a name inside"):
         store.put_curve("../k", curve)
 
 

@@ -34,17 +34,22 @@ def test_weight_is_equal_or_a_number_even_on_one_axis():
         ),
         ({"weight": True}, "weight: True is not allowed"),
         ({"weight": float("inf")}, "weight: inf is not allowed"),
-        ({"signal": "momentum"}, "signal: 'momentum' is not allowed: give a mapping with factor: momentum"),
+        (
+            {"signal": "momentum"},
+            "signal: 'momentum' is not allowed: give a mapping with factor: momentum",
+        ),
         (
             {"signal": {"factor": "momentun", "lookback": 5}},
-            "'momentun' is no known factor: did you mean 'momentum'?",
+            "signal.factor: 'momentun' is not allowed: did you mean 'momentum'?",
         ),
-        ({"signal": {"lookback": 5}}, "signal.factor: the key factor is missing: (valid: momentum)"),
+        ({"signal": {"lookback": 5}}, "signal.factor: is missing: give 'momentum'"),
         (
             {"signal": {"factor": ["momentum"], "lookback": 5}},
-            "signal.factor: ['momentum'] is no known factor",
+            "signal.factor: \"['momentum']\" is not allowed: did you mean 'momentum'?",
         ),
-        ({"signal": [momentum(5)]}, "signal: alternatives cannot stand here"),
+        ({"signal": axis([momentum(5)])}, "signal: alternatives cannot stand here"),
+        ({"signal": [momentum(5)]}, "is not allowed: give a mapping with factor: momentum"),
+        ({"kind": axis(["TopN"])}, "kind: an axis cannot stand here"),
         ({"rebalence": 5}, "rebalence: unknown key: did you mean 'rebalance'?"),
     ],
 )
@@ -58,6 +63,6 @@ def test_missing_parts_are_named_with_what_they_take():
     with pytest.raises(InputError) as caught:
         TopN()
     assert caught.value.faults == (
-        "signal: is missing: give a mapping with the keys factor, lookback, skip",
+        "signal: is missing: give a mapping with factor: momentum",
         "n: is missing: give a whole number from 1 to 1,000,000,000",
     )

@@ -92,12 +92,12 @@ BAD = {
     "unknown key": (STRATEGY + "cots: {}\n", "sweep.yaml:3: cots: unknown key: did you mean 'costs'?"),
     "misspelt strategy": (
         "strategy:\n  kind: TopM\n  n: 5\n",
-        "sweep.yaml:3: strategy.kind: 'TopM' is no known kind: did you mean 'TopN'? (valid: TopN)",
+        "sweep.yaml:3: strategy.kind: 'TopM' is not allowed: did you mean 'TopN'? (valid: TopN)",
     ),
-    "no kind": ("strategy: {n: 5}\n", "strategy.kind: the key kind is missing: (valid: TopN)"),
+    "no kind": ("strategy: {n: 5}\n", "strategy.kind: is missing: give 'TopN'"),
     "misspelt factor": (
         "strategy:\n  kind: TopN\n  n: 5\n  signal:\n    factor: momentun\n",
-        "sweep.yaml:6: strategy.signal.factor: 'momentun' is no known factor: did you mean 'momentum'?",
+        "sweep.yaml:6: strategy.signal.factor: 'momentun' is not allowed: did you mean 'momentum'?",
     ),
     "misspelt parameter": (
         "strategy:\n  kind: TopN\n  n: 5\n  signal:\n    factor: momentum\n    lookbak: 5\n",
@@ -107,7 +107,7 @@ BAD = {
         "strategy:\n  kind: TopN\n  n: 5\n  signal:\n    factor: momentum\n",
         "sweep.yaml:5: strategy.signal.lookback: is missing: give a whole number from 1 to",
     ),
-    "missing strategy": ("cash: 5\n", "strategy: is missing: give a mapping with the keys kind, signal, n"),
+    "missing strategy": ("cash: 5\n", "strategy: is missing: give a mapping with kind: TopN"),
     "wrong type": (
         STRATEGY + "cash: much\n",
         "sweep.yaml:3: cash: 'much' is not allowed: give a finite number > 0",
@@ -121,7 +121,7 @@ BAD = {
     ),
     "text for a number": (
         STRATEGY + "cash: '5'\n",
-        "cash: '5' (text) is not allowed: give a finite number > 0, without quotes",
+        "cash: '5' is not allowed: give a finite number > 0, without quotes",
     ),
     "boolean for a number": (
         STRATEGY + "limits: {max_wait: true}\n",
@@ -148,6 +148,10 @@ BAD = {
         "strategy.signal: alternatives cannot stand here",
     ),
     "number as a key": (STRATEGY + "7: 1\n", "sweep.yaml:3: 7: unknown key: (valid: cash, costs"),
+    "wrong value on an axis by a merged mapping": (
+        "cash: &a {axis: [1, x]}\nlimits: {max_wait: {<<: *a}}\n" + STRATEGY,
+        "sweep.yaml:2: limits.max_wait[1]: 'x' is not allowed",
+    ),
     "brace in a value": (STRATEGY + "fill: '{next}'\n", "fill: '{next}' is not allowed"),
 }
 
@@ -173,7 +177,7 @@ def test_missing_panel(tmp_path):
 
 def test_all_faults_come_at_once_in_the_order_of_the_file(tmp_path):
     text = HEAD + "cash: -1\nstrategy:\n  kind: TopN\n  n: x\n  signal: 5\ncosts: {commision_bps: 1}\n"
-    with pytest.raises(InputError, match=r"sweep\.yaml: 4 faults") as caught:
+    with pytest.raises(InputError, match=r"sweep\.yaml is not valid") as caught:
         load_sweep(written(tmp_path, text))
     assert [fault.split("sweep.yaml:")[1].split(": ")[:2] for fault in caught.value.faults] == [
         ["2", "cash"],

@@ -1,14 +1,11 @@
-"""The environment variables that Ray reads, set for as long as an executor lives.
-
-A value that the user has set wins over ours.
-"""
+"""The environment variables that Ray reads, set for as long as an executor lives."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 _COMMON = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -20,8 +17,7 @@ _COMMON = {
     # sweep tells of them itself.
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",
 }
-_LOCAL = {
-    **_COMMON,
+_OWN_NODE = {
     # Workers at nice 15 get a few per cent of a core that anything else wants.
     "RAY_worker_niceness": "0",
     # Ray's own limit is none: a task that always runs out of memory would be tried for ever.
@@ -31,38 +27,25 @@ _LOCAL = {
     # Imported while the node still starts, so that the first tasks find them loaded.
     "RAY_preload_python_modules": "numpy,pyarrow,pyarrow.compute,numba,polars,pydantic",
 }
-_TOKEN_NAMES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 # Ray reads the token once per process and keeps it, so all our nodes of one process share one.
-_token = ""
-
-
-def local_environment() -> contextlib.AbstractContextManager[None]:
-    """Set what a node of our own needs; its ports are open to the network, so only holders of a token get in.
-
-    The token is random, lives in the environment of this process and its children alone, and no file of it is
-    written.
-    """
-    global _token
-    wanted = dict(_LOCAL)
-    mode = os.environ.get("RAY_AUTH_MODE", "token")
-    wanted["RAY_AUTH_MODE"] = mode
-    if mode.lower() == "token" and not any(name in os.environ for name in _TOKEN_NAMES):
-        _token = _token or secrets.token_hex(32)
-        wanted["RAY_AUTH_TOKEN"] = _token
-    return _while_set(wanted)
-
-
-def cluster_environment() -> contextlib.AbstractContextManager[None]:
-    """Set what joining a cluster needs: with an explicit address Ray uses a token only when told to."""
-    wanted = dict(_COMMON)
-    if any(name in os.environ for name in _TOKEN_NAMES):
-        wanted["RAY_AUTH_MODE"] = "token"
-    return _while_set(wanted)
+_TOKEN = secrets.token_hex(32)
 
 
 @contextlib.contextmanager
-def _while_set(wanted: Mapping[str, str]) -> Iterator[None]:
-    ours = [name for name in wanted if name not in os.environ]
+def ray_environment(own_node: bool) -> Iterator[None]:
+    """Set what Ray needs to start a node of our own, or to join a cluster; a value that is set already wins.
+
+    A node's ports are open to the network, so only holders of a token get in. Ours is random, lives in the
+    environment of this process and its children alone, and no file of it is written. A cluster has its token
+    already; with an explicit address Ray uses it only when told to.
+    """
+    wanted = {**_COMMON, **(_OWN_NODE if own_node else {})}
+    has_token = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    if own_node or has_token:
+        wanted["RAY_AUTH_MODE"] = "token"
+    if own_node and not has_token:
+        wanted["RAY_AUTH_TOKEN"] = _TOKEN
+    ours = wanted.keys() - os.environ.keys()
     os.environ.update({name: wanted[name] for name in ours})
     try:
         yield

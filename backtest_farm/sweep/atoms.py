@@ -1,34 +1,16 @@
-"""What a plan hands out: one trial with concrete values, and atoms, runs of trials that share a signal."""
+"""Atoms: the runs of trials that a plan hands out as one piece of work."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from backtest_farm.factors.spec import Momentum
-from backtest_farm.spec import Costs, Fill, Limits, Sizing, Window, leaf_at
-from backtest_farm.strategy import TopN
 from backtest_farm.sweep.spec import SweepSpec
 
 ATOM_TRIALS = 256
 """The most trials in an atom. Part of the meaning of atom numbers: a change orphans every fragment."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One backtest of a sweep: concrete values only."""
-
-    number: int
-    strategy: TopN
-    costs: Costs
-    fill: Fill
-    sizing: Sizing
-    cash: float
-    limits: Limits
-    window: Window
-    profile: str
-    universe: str = "all"
-    fold: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,6 +48,5 @@ class Atom:
         """
         if path in self.columns:
             return self.columns[path]
-        parts = tuple(path.split("."))
-        inside = parts if parts[0] in type(self.base).model_fields else ("strategy", *parts)
-        return [leaf_at(self.base, inside)] * (self.stop - self.first)
+        owner = self.base if hasattr(self.base, path.partition(".")[0]) else self.base.strategy
+        return [attrgetter(path)(owner)] * (self.stop - self.first)
