@@ -29,8 +29,8 @@ lint: $(VENV)/.installed-test  ## ruff, mypy and import-linter only
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports --no-logo
 
-bench: $(VENV)/.installed  ## time the demo from nothing, in a folder of its own; JSON with seconds by stage
-	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(VENV)/bin/backtest-farm demo --json --dir "$$folder" $(ARGS)
+bench: $(VENV)/.installed  ## time one backtest, and a sweep inline and on local Ray with 1 and 2 workers
+	$(PY) benchmarks/first_light.py $(ARGS)
 
 clean:  ## remove .venv, caches and build results (never panels or studies)
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from backtest_farm.engine.tile import Market, market, terms
@@ -57,27 +58,39 @@ def data_digest(panel: Panel, fields: Sequence[str], window: Window) -> str:
     return digest({"content": content, "bars_per_year": panel.bars_per_year})
 
 
-def weights_per_name(weight: Sequence[Any], n: Sequence[int]) -> list[float]:
-    """Return each trial's weight per name: a number as it is, ``equal`` as 1/n."""
-    return [1.0 / names if each == "equal" else float(each) for each, names in zip(weight, n, strict=True)]
+def terms_of(n_trials: int, values: Callable[[str], Sequence[Any]]) -> Terms:
+    """Return the terms of trials.
+
+    Parameters
+    ----------
+    n_trials : int
+    values : callable
+        Gives one parameter of all trials by the name it has in results: ``n``, ``costs.commission_bps``.
+    """
+    n = values("n")
+    return terms(
+        n_trials,
+        n=n,
+        weight=[
+            1.0 / names if each == "equal" else each for each, names in zip(values("weight"), n, strict=True)
+        ],
+        rebalance=values("rebalance"),
+        sizing=[SIZINGS[each] for each in values("sizing")],
+        max_wait=values("limits.max_wait"),
+        commission_bps=values("costs.commission_bps"),
+        half_spread_bps=values("costs.half_spread_bps"),
+        slippage_bps=values("costs.slippage_bps"),
+        cash=values("cash"),
+    )
 
 
 def single_terms(strategy: TopN | None, costs: Costs, execution: Execution, limits: Limits) -> Terms:
     """Return the terms of one trial; without a strategy those of listed weights."""
-    ranked: dict[str, Any] = {}
-    if strategy is not None:
-        ranked = {
-            "n": strategy.n,
-            "weight": weights_per_name([strategy.weight], [strategy.n]),
-            "rebalance": strategy.rebalance,
-        }
-    return terms(
-        1,
-        **ranked,
-        sizing=SIZINGS[execution.sizing],
-        max_wait=limits.max_wait,
-        commission_bps=costs.commission_bps,
-        half_spread_bps=costs.half_spread_bps,
-        slippage_bps=costs.slippage_bps,
-        cash=execution.cash,
-    )
+    schedule = strategy or SimpleNamespace(n=1, weight=0.0, rebalance=1)
+    owners = {"costs": costs, "limits": limits, "sizing": execution, "cash": execution}
+
+    def values(path: str) -> list[Any]:
+        owner, _, name = path.rpartition(".")
+        return [getattr(owners.get(owner or name, schedule), name)]
+
+    return terms_of(1, values)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from backtest_farm.engine.tile import ranked_targets, run_tile, terms
-from backtest_farm.engine.trials import SIZINGS, data_digest, market_of, weights_per_name, window_of
+from backtest_farm.engine.tile import ranked_targets, run_tile
+from backtest_farm.engine.trials import data_digest, market_of, terms_of, window_of
 from backtest_farm.engine.warm import compile_once
 from backtest_farm.errors import PanelError
 from backtest_farm.factors.ranks import ranking
@@ -13,7 +13,7 @@ from backtest_farm.farm.rows import atom_table
 from backtest_farm.farm.worker import AtomRows
 from backtest_farm.panel import Panel
 from backtest_farm.spec import values_of
-from backtest_farm.sweep import Atom, Plan
+from backtest_farm.sweep import Plan
 
 
 class SweepJob:
@@ -38,29 +38,20 @@ class SweepJob:
         atom = self.plan.atom(i)
         built = ranking(self.panel, atom.signal, self.window, self.depth)
         ranked = time.perf_counter()
-        n = atom.values("n")
-        tile = run_tile(self.market, self._terms(atom, n), ranked_targets(*built.ranking))
+        trials = terms_of(atom.stop - atom.first, atom.values)
+        tile = run_tile(self.market, trials, ranked_targets(*built.ranking))
         simulated = time.perf_counter()
         table = atom_table(self.plan, atom, tile, self.panel, self.window)
         ended = time.perf_counter()
         fresh = int(built.fresh)
-        counters = {"trials": len(n), "factor_builds": fresh, "rank_builds": fresh, "rank_reuses": 1 - fresh}
+        counters = {
+            "trials": atom.stop - atom.first,
+            "factor_builds": fresh,
+            "rank_builds": fresh,
+            "rank_reuses": 1 - fresh,
+        }
         seconds = {"rank": ranked - began, "simulation": simulated - ranked, "rows": ended - simulated}
         return AtomRows(table, counters, seconds)
-
-    def _terms(self, atom: Atom, n: list[int]):
-        return terms(
-            len(n),
-            n=n,
-            weight=weights_per_name(atom.values("weight"), n),
-            rebalance=atom.values("rebalance"),
-            sizing=[SIZINGS[each] for each in atom.values("sizing")],
-            max_wait=atom.values("limits.max_wait"),
-            commission_bps=atom.values("costs.commission_bps"),
-            half_spread_bps=atom.values("costs.half_spread_bps"),
-            slippage_bps=atom.values("costs.slippage_bps"),
-            cash=atom.values("cash"),
-        )
 
 
 def open_job(spec_json: str) -> SweepJob:

@@ -20,7 +20,7 @@ from backtest_farm.farm import RunSummary
 from backtest_farm.farm.job import SweepJob
 from backtest_farm.kernel.summary import METRICS
 from backtest_farm.panel import Panel
-from backtest_farm.spec import Execution, Keep
+from backtest_farm.spec import Keep
 from backtest_farm.store import StudyStore
 from backtest_farm.sweep import Plan
 
@@ -131,12 +131,11 @@ class Study:
         number = row["trial"]
         job = self._ready(panel)
         one = self.plan.trial(number)
-        execution = Execution(fill=one.fill, sizing=one.sizing, cash=one.cash)
         built = ranking(job.panel, one.strategy.signal, job.window, job.depth)
         result = run_one(
             job.panel,
             job.window,
-            single_terms(one.strategy, one.costs, execution, one.limits),
+            single_terms(one.strategy, one.costs, one, one.limits),
             ranked_targets(*built.ranking),
             timings={},
             market=job.market,
