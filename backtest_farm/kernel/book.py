@@ -131,11 +131,12 @@ def _room(book, terms, targets, record, t):
     capacity = book.asset.shape[1]
     length = targets.row_length[t]
     total = 0
+    sizes = terms.n
     for k in range(book.slots.shape[0]):
         used = book.slots[k]
         total += used
         if length > 0 and t >= book.next_decision[k]:
-            wanted = length if targets.listed else min(length, terms.n[k])
+            wanted = length if targets.listed else min(length, sizes[k])
             if min(used + wanted, book.mark.shape[0]) > capacity:
                 return NEED_SLOTS
     # Three rows at most for a slot in a bar: two legs of a reversal, or a delisting.
@@ -209,6 +210,8 @@ def _fill(book, slab, terms, record, todo, t):
 
         distance = terms.half_spread[k] + terms.slippage[k]
         outlay_per_money = (1.0 + distance) * (1.0 + terms.commission[k])
+        size_now = terms.sizing[k] == s.SIZE_AT_FILL
+        max_wait = terms.max_wait[k]
         outlay = 0.0
         shorts = 0
         buys = 0
@@ -224,7 +227,7 @@ def _fill(book, slab, terms, record, todo, t):
                 if book.noted[k, i] == 0:
                     book.noted[k, i] = 1
                     book.counters[s.N_NO_PRICE, k] += 1
-                if state == s.WAITING and t - book.decided[k, i] >= terms.max_wait[k]:
+                if state == s.WAITING and t - book.decided[k, i] >= max_wait:
                     book.counters[s.N_EXPIRED, k] += 1
                     book.order[k, i] = s.NO_ORDER
                     empty += held == 0.0
@@ -232,7 +235,7 @@ def _fill(book, slab, terms, record, todo, t):
                     waiting += 1
                 continue
             target = book.target[k, i]
-            if state == s.WAITING and terms.sizing[k] == s.SIZE_AT_FILL:
+            if size_now and state == s.WAITING:
                 target = target * equity / base if equity > 0.0 else 0.0
                 closing = target == 0.0 and held != 0.0
                 size = abs(target - held)
@@ -336,7 +339,9 @@ def _decide(book, terms, lives, targets, wanted, owner, t):
     `owner` holds the serial number of the decision at hand, so nothing is cleared between decisions.
     """
     length = targets.row_length[t]
+    sizes = terms.n
     start = targets.row_start[t]
+    weights = targets.weights  # a name of its own: taken in the loop, it would be counted there
     for k in range(book.slots.shape[0]):
         equity = book.bar_values[0, k]
         if equity <= 0.0 and book.bust[k] == 0:
@@ -361,7 +366,7 @@ def _decide(book, terms, lives, targets, wanted, owner, t):
         if t < book.next_decision[k]:
             continue
         book.next_decision[k] += terms.rebalance[k]
-        names = length if targets.listed else min(length, terms.n[k])
+        names = length if targets.listed else min(length, sizes[k])
         if names == 0:
             continue
         if book.bust[k]:
@@ -370,9 +375,10 @@ def _decide(book, terms, lives, targets, wanted, owner, t):
 
         # Serial numbers grow with every decision of every trial, so that none of them meets an old owner.
         serial = 2 * (t * book.slots.shape[0] + k) + 2
+        equal_weight = terms.weight[k]
         for j in range(start, start + names):
             a = targets.ids[j]
-            weight = targets.weights[j] if targets.listed else terms.weight[k]
+            weight = weights[j] if targets.listed else equal_weight
             if weight != 0.0 and t <= lives.last_bar[a]:
                 wanted[a] = weight
                 owner[a] = serial
