@@ -29,8 +29,8 @@ class LocalStorage:
 
     @property
     def uri(self) -> str:
-        """The folder as a ``file://`` URI."""
-        return self.folder.as_uri()
+        """The folder's absolute path: the plain form of a URI that every process of this machine understands."""
+        return str(self.folder)
 
     def put_new(self, name: str, data: bytes) -> None:
         """Create `name` with content `data`; see `Storage.put_new`."""

@@ -75,7 +75,7 @@ def test_a_finished_sweep_does_nothing_and_needs_no_ray(tmp_path: Path, counted:
         cwd=tmp_path,
     )
     assert ended.stdout.strip() == "False", "ray was imported"
-    assert ended.stderr.startswith("nothing to do: all 160 trials are in file://")
+    assert ended.stderr.startswith("nothing to do: all 160 trials are in /")
     assert executions(counted).total() == 40
     assert sorted(path for path in (tmp_path / "s").rglob("*")) == before
     with pytest.raises(StoreError, match="holds 40 of 40 atoms"):
