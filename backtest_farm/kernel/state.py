@@ -12,11 +12,14 @@ that walking them is walking in panel order.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 STATE_VERSION = 1
+"""Raised when the arrays of a `Book` change: a state that was saved by another version cannot be continued."""
+
 SEGMENTS = 16
 """Rows carry the sums of returns of so many equal parts of the window."""
 
@@ -205,6 +208,27 @@ def grown(book: Book, capacity: int) -> Book:
         new[:, : old.shape[1]] = old
         wider[name] = new
     return book._replace(**wider)
+
+
+def saved(book: Book) -> dict[str, np.ndarray]:
+    """Return the whole state as plain arrays by name, fit for ``numpy.savez``."""
+    return {"version": np.array(STATE_VERSION), **book._asdict()}
+
+
+def restored(arrays: Mapping[str, np.ndarray]) -> Book:
+    """Return the state that `saved` took, ready to be continued.
+
+    Raises
+    ------
+    ValueError
+        If another version wrote it.
+    """
+    version = int(arrays["version"])
+    if version != STATE_VERSION:
+        raise ValueError(f"a state of version {version} cannot be continued by version {STATE_VERSION}")
+    book = Book(**{name: np.array(arrays[name]) for name in Book._fields})
+    # In a live book the bits are the values' own memory.
+    return book._replace(bar_bits=book.bar_values.view(np.uint64))
 
 
 def new_lives(end_bar: np.ndarray, payout: np.ndarray) -> Lives:

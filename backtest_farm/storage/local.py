@@ -29,7 +29,7 @@ class LocalStorage:
 
     @property
     def uri(self) -> str:
-        """The folder's absolute path: the plain form of a URI that every process of this machine understands."""
+        """The folder's absolute path, which every process of this machine understands."""
         return str(self.folder)
 
     def put_new(self, name: str, data: bytes) -> None:

@@ -124,12 +124,12 @@ def test_state_can_be_saved_and_continued(ranked_market) -> None:
     book = state.new_book(trials.starting_cash, N_ASSETS, N_ASSETS)
     walk(book, 90)
     file = io.BytesIO()
-    np.savez(file, **book._asdict())
+    np.savez(file, **state.saved(book))
     file.seek(0)
-    saved = np.load(file, allow_pickle=False)
-    again = Book(**{name: saved[name] for name in Book._fields})
-    # The two share memory in a live book.
-    again = again._replace(bar_bits=again.bar_values.view(np.uint64))
+    arrays = np.load(file, allow_pickle=False)
+    again = state.restored(arrays)
+    with pytest.raises(ValueError, match="version 0 cannot be continued"):
+        state.restored({**arrays, "version": np.array(0)})
     walk(again, N_BARS)
     finish(again)
     assert [f"{high:016x}{low:016x}" for high, low in again.digest.T.tolist()] == want
