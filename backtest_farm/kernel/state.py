@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 STATE_VERSION = 1
-"""Raised when the arrays of a `Book` change: a state that was saved by another version cannot be continued."""
+"""Raised when the arrays of a `Book` change: a state saved by another version cannot be continued."""
 
 SEGMENTS = 16
 """Rows carry the sums of returns of so many equal parts of the window."""
