@@ -22,7 +22,7 @@ SECONDS_PER_TRIAL_BAR = 6e-7
 SECONDS_PER_FACTOR_CELL = 1e-8
 """Measured on one core; only the choice of an executor and a first shard size depend on them."""
 
-COMPILES_FIRST = "the first run on a machine compiles the kernel, some 15 s"
+COMPILES_FIRST = "the first run here compiles the kernel, some 15 s"
 
 
 class Sweep:

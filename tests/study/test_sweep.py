@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import polars as pl
 import pytest
 
 import backtest_farm as bf
@@ -164,3 +165,30 @@ def test_wrong_sweeps_are_named(small_panel, tmp_path, changes, words) -> None:
     with pytest.raises(InputError, match=words):
         sweep_over(small_panel, **changes).run(tmp_path / "study", executor="inline", progress=False)
     assert not (tmp_path / "study").exists()
+
+
+def test_equity_that_is_not_finite_is_an_error_row(tmp_path) -> None:
+    """A name that goes from 1e-300 to 1e300 while it is held; its neighbour does nothing."""
+    days = np.arange("2024-01-01", "2024-01-09", dtype="M8[D]")
+    prices = {"A": [1e-300] * 4 + [1e300] * 4, "B": [1.0] * 8}
+    columns = dict.fromkeys(("open", "high", "low", "close"), np.concatenate(list(prices.values())))
+    frame = pl.DataFrame({"timestamp": np.tile(days, 2), "symbol": ["A"] * 8 + ["B"] * 8, **columns})
+    bf.Panel.build(frame, tmp_path / "panel")
+    (tmp_path / "sweep.yaml").write_text(
+        "panel: panel\n"
+        "strategy: {kind: TopN, signal: {factor: momentum, lookback: 1}, n: [1, 2], rebalance: 8}\n"
+        "window: {start: 2024-01-02}\ncosts: {commission_bps: [0, 10]}\n"
+    )
+    call = "from backtest_farm.cli import main; main()"
+    command = [sys.executable, "-c", call, "sweep", "sweep.yaml", "--store", "study", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stderr
+    study = bf.Study.open(tmp_path / "study")
+    rows = study.trials().collect()
+    assert rows["status"].to_list() == ["error"] * 4
+    assert rows["error"].unique().to_list() == ["equity was not a finite number"]
+    assert rows["sharpe"].null_count() == rows["total_return"].null_count() == 4
+    assert rows["digest"].n_unique() == rows["key"].n_unique() == 4
+    assert study.best(5).height == 0
+    assert (study.summary()["ok"], study.summary()["error"]) == (0, 4)
+    assert study.replay(0).status == "error"
