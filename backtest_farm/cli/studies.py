@@ -36,9 +36,15 @@ def top(
 
         study = Study.open(store)
         best = study.best(n, by=by)
-        metrics = LEADER_METRICS if by in LEADER_METRICS else (by, *LEADER_METRICS)
-        document = {"store": store, "by": by, "digest": study.digest, "trials": best}
-        title = f"best {best.height} of {store} by {by}"
+        metrics = (by, *(name for name in LEADER_METRICS if name != by))
+        counts = study.summary()
+        committed, trials = counts["committed"], counts["trials"]
+        document = {"store": store, "by": by, "digest": study.digest, "committed": committed, "trials": best}
+        title = f"best {best.height} of {committed:,} trials by {by}"
+        if committed < trials:
+            title += f" (unfinished: {trials - committed:,} of {trials:,} trials have not run yet)"
+        elif best.height < min(n, committed):
+            title += f" (the others have no {by}: they failed, or never traded)"
         answer.give(
             document,
             leaderboard(best, study.plan.columns, metrics, width=answer.width, title=title),

@@ -75,7 +75,10 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     if executed:
         seconds = summary["seconds"]
         rate = f", {executed / seconds:,.0f} trials a second" if seconds > 0 else ""
-        builds = f"{summary['factor_builds']:,} factors and {summary['rank_builds']:,} rankings built"
+        built, factors = summary["rank_builds"], summary["factors"]
+        builds = f"{built:,} of {factors:,} factors computed and ranked"
+        if built < factors:
+            builds += ", the others were in this machine's cache or in the study"
         lines.append(f"{builds}; {seconds:,.1f} s{rate}")
         stages = ", ".join(f"{stage} {spent:,.1f}" for stage, spent in summary["stage_seconds"].items())
         lines.append(f"seconds of all workers by stage: {stages}")

@@ -17,6 +17,7 @@ from backtest_farm.cli.answer import plain
 if TYPE_CHECKING:
     import polars as pl
 
+LEADING = 3
 _GAP = 2
 _PERCENT = frozenset({"total_return", "cagr", "volatility", "max_drawdown", "exposure", "win_rate"})
 _MONEY = frozenset({"equity", "cash", "gross", "net", "costs", "commission", "notional"})
@@ -89,9 +90,11 @@ def pairs(values: Mapping[str, Any], *, title: str) -> Group:
 def leaderboard(
     frame: pl.DataFrame, parameters: Sequence[str], metrics: Sequence[str], *, width: int, title: str
 ) -> Group:
-    """The best trials, one a row: number, the parameters that differ between trials, and some metrics."""
+    """The best trials, one a row: number, the leading metrics, the parameters, and the other metrics."""
     rows = frame.iter_rows(named=True)
-    return table(rows, ["trial", *parameters, *metrics], width=width, title=title, ranked=True)
+    # What does not fit is left out from the end: a narrow terminal must still show how good at what risk.
+    columns = ["trial", *metrics[:LEADING], *parameters, *metrics[LEADING:]]
+    return table(rows, columns, width=width, title=title, ranked=True)
 
 
 def shown(name: str, value: Any) -> str:

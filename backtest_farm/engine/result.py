@@ -33,7 +33,7 @@ class Result:
     status : str
         ``ok``, or ``error`` when equity was not a finite number on some bar.
     profile : str
-        The named set of rules, with what was changed by name.
+        The named set of rules.
     """
 
     def __init__(

@@ -9,13 +9,13 @@ import numpy as np
 
 from backtest_farm.engine.result import Result
 from backtest_farm.engine.tile import Market, listed_targets, ranked_targets, run_tile
-from backtest_farm.engine.trials import market_of, single_terms, window_of
+from backtest_farm.engine.trials import fits, market_of, single_terms, window_of
 from backtest_farm.engine.weights import weight_rows
 from backtest_farm.errors import InputError
-from backtest_farm.factors.ranks import Window, factor_values, rank
+from backtest_farm.factors.ranks import Window, ranked_window
 from backtest_farm.kernel.state import Targets, Terms
 from backtest_farm.panel import Panel
-from backtest_farm.spec import Costs, Execution, Fill, Limits, Sizing, Spec, has_axes
+from backtest_farm.spec import Costs, Fill, Limits, Sizing, Trading, has_axes
 from backtest_farm.spec import Window as WindowSpec
 from backtest_farm.strategy import TopN
 
@@ -55,8 +55,8 @@ def run(
         Orders decided on a bar fill at the next bar's open.
     sizing : {"decision", "fill"}
         Whether quantities follow from equity and marks at the decision or from equity and prices at the fill.
-    costs : Costs, default 10 bps commission
-    limits : Limits, optional
+    costs : Costs or mapping, default 10 bps commission
+    limits : Limits or mapping, optional
         What bounds orders.
     profile : {"default"}
 
@@ -70,42 +70,32 @@ def run(
         If anything is wrong with the input, with all faults at once.
     """
     began = time.perf_counter()
-    if profile != "default":
-        raise InputError(f"profile {profile!r} is not known: (valid: default)")
-    costs = Costs(commission_bps=10.0) if costs is None else costs
-    execution = Execution(fill=fill, sizing=sizing, cash=cash)
-    limits = Limits() if limits is None else limits
-    axes = [
-        path
-        for spec in (strategy_or_weights, costs, execution, limits)
-        if isinstance(spec, Spec)
-        for path in has_axes(spec)
-    ]
+    if not isinstance(panel, Panel):
+        raise InputError(f"{panel!r} is no panel", hint="open it first: bf.Panel.open(path)")
+    asked: dict[str, Any] = {"fill": fill, "sizing": sizing, "cash": cash, "profile": profile}
+    asked |= {name: part for name, part in (("costs", costs), ("limits", limits)) if part is not None}
+    trading = Trading(window=WindowSpec(start=start, end=end), **asked)
+    strategy = strategy_or_weights if isinstance(strategy_or_weights, TopN) else None
+    axes = [*(has_axes(strategy) if strategy else ()), *has_axes(trading)]
     if axes:
         raise InputError(
             f"run() takes one value for each parameter, but {', '.join(axes)} is an axis",
             hint="give one value, or make a Sweep of it",
         )
-    window = window_of(panel, WindowSpec(start=start, end=end))
-    strategy = strategy_or_weights if isinstance(strategy_or_weights, TopN) else None
+    if strategy is not None:
+        fits(panel, strategy)
+    window = window_of(panel, trading.window, strategy.warmup if strategy else 0)
     if strategy is None:
         targets = listed_targets(weight_rows(panel, window, strategy_or_weights))
     else:
-        values = factor_values(panel, strategy.signal, window.stop)[window.start :]
-        targets = ranked_targets(*rank(values, panel.ends.bar - window.start, strategy.n))
+        targets = ranked_targets(*ranked_window(panel, strategy.signal, window, strategy.n))
     prepared = time.perf_counter()
-    return run_one(
-        panel,
-        window,
-        single_terms(strategy, costs, execution, limits),
-        targets,
-        timings={"signal": prepared - began},
-        market=market_of(panel, window),
-    )
+    trial = single_terms(strategy, trading)
+    return run_one(panel, window, trial, targets, {"signal": prepared - began}, market_of(panel, window))
 
 
 def run_one(
-    panel: Panel, window: Window, trial: Terms, targets: Targets, *, timings: dict[str, float], market: Market
+    panel: Panel, window: Window, trial: Terms, targets: Targets, timings: dict[str, float], market: Market
 ) -> Result:
     """Run a tile of one with curve and ledger, and return it as a Result."""
     began = time.perf_counter()

@@ -11,6 +11,8 @@ from backtest_farm.factors.ranks import Window
 from backtest_farm.panel import Panel
 
 _FAULTS_SHOWN = 5
+MOMENTS = ("timestamp", "date", "datetime", "time")
+"""What the column of moments may be called, in any case."""
 
 
 def weight_rows(panel: Panel, window: Window, weights: Any) -> np.ndarray:
@@ -47,7 +49,13 @@ def weight_rows(panel: Panel, window: Window, weights: Any) -> np.ndarray:
     else:
         table = panel.align("weight", _long(panel, weights))
     if table.shape[0] != n_bars:
+        outside = np.isfinite(np.delete(table, slice(window.start, window.stop), axis=0)).any()
         table = table[window.start : window.stop]
+        if outside and not np.isfinite(table).any():
+            raise InputError(
+                "all weights lie outside the window, so there is no decision in it",
+                hint=f"the window is {panel.timestamps[window.start]} .. {panel.timestamps[window.stop - 1]}",
+            )
     infinite = np.argwhere(np.isinf(table))
     if len(infinite):
         raise InputError(
@@ -65,10 +73,10 @@ def _long(panel: Panel, weights: Any) -> Any:
     """Return a frame of weights in long form; one with a column per symbol is unpivoted."""
     import polars as pl
 
-    if type(weights).__module__.startswith("pandas"):
-        weights = pl.from_pandas(
-            weights, include_index=not {"timestamp", "date"} & {str(c).lower() for c in weights.columns}
-        )
+    if type(weights).__module__.startswith("pandas") and type(weights).__name__ == "DataFrame":
+        if not {str(column).lower() for column in weights.columns} & {*MOMENTS}:
+            weights = weights.rename_axis(index=weights.index.name or "timestamp")
+        weights = pl.from_pandas(weights, include_index=weights.index.name is not None)
     elif type(weights).__module__.startswith("pyarrow"):
         weights = pl.from_arrow(weights)
     if not isinstance(weights, pl.DataFrame):
@@ -79,7 +87,7 @@ def _long(panel: Panel, weights: Any) -> Any:
     names = {name.lower(): name for name in weights.columns}
     if {"symbol", "weight"} <= set(names):
         return weights
-    moment = next((names[name] for name in ("timestamp", "date", "datetime", "time") if name in names), None)
+    moment = next((names[name] for name in MOMENTS if name in names), None)
     if moment is None or not set(weights.columns) - {moment} <= set(panel.symbols):
         unknown = sorted(set(weights.columns) - {moment, *panel.symbols})
         raise InputError(

@@ -30,7 +30,7 @@ def momentum(close, lookback, skip, out):
 
 
 @jit
-def rank_rows(values, last_bar, first, depth, ids, counts):
+def rank_rows(values, last_bar, depth, ids, counts):
     """Write each bar's best assets in order, largest value first.
 
     Ties go to the lower asset id; NaN and infinities are never ranked, nor is an asset after the end of its
@@ -43,8 +43,6 @@ def rank_rows(values, last_bar, first, depth, ids, counts):
         The factor on the window's bars.
     last_bar : ndarray of int64, shape (n_assets,)
         Last bar of each life, in bars of the window.
-    first : int
-        Bar of the window that row 0 of `values` is.
     depth : int
         Places to fill.
     ids : ndarray of int32, shape (n_bars, depth)
@@ -57,7 +55,7 @@ def rank_rows(values, last_bar, first, depth, ids, counts):
         filled = 0
         for a in range(n_assets):
             value = values[row, a]
-            if not abs(value) < np.inf or row + first > last_bar[a]:
+            if not abs(value) < np.inf or row > last_bar[a]:
                 continue
             if filled == depth:
                 if not value > best[depth - 1]:

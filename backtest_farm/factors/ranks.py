@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,8 +87,14 @@ def rank(values: np.ndarray, last_bar: np.ndarray, depth: int) -> Ranking:
     depth = min(depth, n_assets)
     ids = np.zeros((n_bars, depth), np.int32)
     counts = np.zeros(n_bars, np.int64)
-    rank_rows(frozen(values), frozen(last_bar, np.int64), 0, depth, ids, counts)
+    rank_rows(frozen(values), frozen(last_bar, np.int64), depth, ids, counts)
     return Ranking(ids, counts)
+
+
+def ranked_window(panel: Panel, factor: Momentum, window: Window, depth: int) -> Ranking:
+    """Compute the ranking of a factor over a window; bars before it only warm the factor."""
+    values = factor_values(panel, factor, window.stop)
+    return rank(values[window.start :], panel.ends.bar - window.start, depth)
 
 
 def ranking(panel: Panel, factor: Momentum, window: Window, depth: int) -> Built:
@@ -106,7 +111,7 @@ def ranking(panel: Panel, factor: Momentum, window: Window, depth: int) -> Built
     """
     key = digest(
         {
-            "data": panel.digest(factor.fields, 0, window.stop),
+            "data": panel.digest(factor.fields, window.stop),
             "factor": factor.model_dump(),
             "window": list(window),
             "depth": depth,
@@ -115,32 +120,25 @@ def ranking(panel: Panel, factor: Momentum, window: Window, depth: int) -> Built
         }
     )
 
-    def build() -> Ranking:
-        values = factor_values(panel, factor, window.stop)
-        return rank(values[window.start :], panel.ends.bar - window.start, depth)
-
     folder = cache_root() / "rankings"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return Built(build(), True)
-    return _load_or_build(folder / key, window.stop - window.start, min(depth, panel.shape[1]), build)
-
-
-def _load_or_build(path: Path, n_bars: int, depth: int, build: Callable[[], Ranking]) -> Built:
-    known = _load(path, n_bars, depth)
+    path = folder / key
+    size = window.stop - window.start, min(depth, panel.shape[1])
+    known = _load(path, *size)
     if known is not None:
         return Built(known, False)
-    # One builder per node: the others wait for its file instead of computing the same.
-    with FileLock(path.with_suffix(".lock")):
-        known = _load(path, n_bars, depth)
-        if known is not None:
-            return Built(known, False)
-        made = build()
-        # A full or read-only disk costs a rebuild elsewhere, never a result.
+    with contextlib.ExitStack() as locked:
+        # A full, foreign or read-only cache folder costs a build in each process, never a result.
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # One builder per node: the others wait for its file instead of computing the same.
+            locked.enter_context(FileLock(path.with_suffix(".lock")))
+            known = _load(path, *size)
+            if known is not None:
+                return Built(known, False)
+        made = ranked_window(panel, factor, window, depth)
         with contextlib.suppress(OSError):
             _save(path, made)
-            _prune(path.parent)
+            _prune(folder)
     return Built(made, True)
 
 

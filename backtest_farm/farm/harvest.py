@@ -111,11 +111,12 @@ class Harvest:
     def _commit(self) -> None:
         """Commit what waits, and note beside it who did it and how long it took."""
         fragments = [receipt.fragment for receipt in self._waiting if receipt.fragment is not None]
-        self._store.commit(fragments)
-        n_rows = sum(fragment.rows for fragment in fragments)
-        self.summary.n_new += n_rows
-        self.summary.n_committed += n_rows
-        self.summary.n_failed += sum(fragment.failed for fragment in fragments)
+        new = self._store.commit(fragments)
+        self.summary.n_new += sum(fragment.rows for fragment in new)
+        # Another driver may have committed some of them, or others, meanwhile.
+        there = self._store.committed().values()
+        self.summary.n_committed = sum(fragment.rows for fragment in there)
+        self.summary.n_failed = sum(fragment.failed for fragment in there)
         kept = ("atom", "pid", "host", "elapsed", "seconds")
         atoms = [{name: getattr(receipt, name) for name in kept} for receipt in self._waiting]
         self._waiting.clear()

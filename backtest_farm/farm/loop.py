@@ -8,7 +8,7 @@ import statistics
 from collections import deque
 from collections.abc import Iterator
 
-from backtest_farm.errors import FarmError
+from backtest_farm.errors import PlatformError
 from backtest_farm.farm.executor import Executor, SweepRequest
 from backtest_farm.farm.worker import Receipt
 
@@ -144,4 +144,7 @@ def _receipts(shard: concurrent.futures.Future[list[Receipt]], atoms: tuple[int,
     lost = shard.exception()
     if lost is None:
         return shard.result()
-    return [Receipt(atom, error=FarmError(f"WorkerLost: {in_short(lost)}")) for atom in atoms]
+    return [
+        Receipt(atom, error=PlatformError(f"WorkerLost: {in_short(lost)}", hint="run the same sweep again"))
+        for atom in atoms
+    ]

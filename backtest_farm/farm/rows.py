@@ -58,8 +58,12 @@ def atom_table(plan: Plan, atom: Atom, tile: TileResult, panel: Panel, window: W
         "error": pa.array([NOT_FINITE if bad else None for bad in tile.broken.tolist()], pa.string()),
         "digest": pa.array(tile.digests),
     }
-    for path, values in atom.columns.items():
-        columns[path] = pa.array([str(each) for each in values] if _mixed(values) else values)
+    for axis in plan.axes:
+        # By the whole axis, not by this atom's part of it: all fragments need one schema.
+        text = len({isinstance(value, str) for value in axis.values}) > 1
+        kind = pa.string() if text else pa.array(axis.values).type
+        values = atom.columns[axis.column]
+        columns[axis.column] = pa.array([str(each) for each in values] if text else values, kind)
     columns["bars"] = same(n_bars)
     columns["bars_per_year"] = same(float(panel.bars_per_year))
     for at, name in enumerate(METRICS):
@@ -75,8 +79,3 @@ def atom_table(plan: Plan, atom: Atom, tile: TileResult, panel: Panel, window: W
 
 def _fixed(values: np.ndarray) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), SEGMENTS)
-
-
-def _mixed(values: list) -> bool:
-    """Whether an axis holds text beside numbers (a weight of ``equal`` or 0.04): its column is text."""
-    return len({isinstance(value, str) for value in values}) > 1

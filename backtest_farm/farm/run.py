@@ -72,6 +72,8 @@ def run_sweep(
         faults.append(f"executor {executor!r} is not known: {nearest(executor, EXECUTORS)}")
     if executor == "inline" and address is not None:
         faults.append(f"address {address!r} makes no sense with the inline executor")
+    if executor == "inline" and workers not in (None, 1):
+        faults.append(f"{workers} workers make no sense with the inline executor")
     if workers is not None and workers < 1:
         faults.append(f"workers is {workers}, at least 1 is needed")
     if shard_seconds is not None and not shard_seconds > 0:

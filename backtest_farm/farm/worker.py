@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
-from backtest_farm.errors import FarmError, InputError
+from backtest_farm.errors import FarmError, InputError, PlatformError
 from backtest_farm.storage import Storage, open_storage
 from backtest_farm.store import Fragment, write_fragment
 
@@ -113,7 +113,7 @@ def _run_atom(storage: Storage, sweep_id: str, job: str, spec_json: str, atom: i
         result = {"fragment": fragment, "counters": rows.counters, "seconds": seconds}
     except Exception as error:
         # Only our own errors are sure to survive the trip to the driver.
-        known = error if isinstance(error, FarmError) else FarmError(f"{type(error).__name__}: {error}")
+        known = error if isinstance(error, FarmError) else PlatformError(f"{type(error).__name__}: {error}")
         result = {"error": known, "traceback": traceback.format_exc()}
     return Receipt(atom, os.getpid(), socket.gethostname(), time.perf_counter() - began, **result)
 

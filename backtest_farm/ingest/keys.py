@@ -84,6 +84,8 @@ def read_symbols(column: pl.Series) -> pl.Series:
 
 def _read_text(column: pl.Series) -> Moments:
     # Few moments are written many times, so each distinct text is read once, by Python's strict ISO reader.
+    if column.is_empty():
+        return Moments(np.empty(0, "M8[us]"), np.empty(0, np.int8))
     texts = column.unique()
     read = [_read_one(text) for text in texts.to_list()]
     codes = column.replace_strict(texts, pl.Series(range(len(texts))), return_dtype=pl.Int64).to_numpy()

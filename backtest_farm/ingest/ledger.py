@@ -116,7 +116,7 @@ class Ledger:
         report = self.report()
         tallies = [tally for tally in report.tallies if tally.level == "error"]
         total = sum(tally.count for tally in tallies)
-        instead = ', or build with on_fault="report", which leaves faulty rows and cells out and lists them'
+        instead = ', or build with on_fault="report" (--on-fault report): it leaves faults out and lists them'
         kinds = ", ".join(f"{tally.kind}: {tally.count}" for tally in tallies)
         raise InputError(
             f"{what} has {total} fault{'s' * (total != 1)} ({kinds})",

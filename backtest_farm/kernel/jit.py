@@ -44,7 +44,9 @@ def code_cache_folder() -> Path:
     versions = (platform.python_version(), numba.__version__, llvmlite.__version__, np.__version__)
     cpu = llvmlite.binding.get_host_cpu_name()
     name = "-".join((*versions, cpu, _sources_digest()))
-    folder = cache_root() / "numba" / name
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    # Below a folder of the user's choice too: code of another version of the kernel must never be found.
+    folder = (Path(chosen) / "backtest_farm" if chosen else cache_root() / "numba") / name
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder.chmod(0o700)
@@ -55,8 +57,7 @@ def code_cache_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="backtest_farm-numba-"))
 
 
-if not os.environ.get("NUMBA_CACHE_DIR"):
-    numba.config.CACHE_DIR = str(code_cache_folder())  # type: ignore[attr-defined]
+numba.config.CACHE_DIR = str(code_cache_folder())  # type: ignore[attr-defined]
 
 
 def jit(function: Callable[..., Any]) -> Any:

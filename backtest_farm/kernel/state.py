@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from backtest_farm.errors import InputError
+
 STATE_VERSION = 1
 """Raised when the arrays of a `Book` change: a state saved by another version cannot be continued."""
 
@@ -211,8 +213,11 @@ def grown(book: Book, capacity: int) -> Book:
 
 
 def saved(book: Book) -> dict[str, np.ndarray]:
-    """Return the whole state as plain arrays by name, fit for ``numpy.savez``."""
-    return {"version": np.array(STATE_VERSION), **book._asdict()}
+    """Return a copy of the whole state as plain arrays by name, fit for ``numpy.savez``."""
+    return {
+        "version": np.array(STATE_VERSION),
+        **{name: array.copy() for name, array in book._asdict().items()},
+    }
 
 
 def restored(arrays: Mapping[str, np.ndarray]) -> Book:
@@ -220,12 +225,12 @@ def restored(arrays: Mapping[str, np.ndarray]) -> Book:
 
     Raises
     ------
-    ValueError
+    InputError
         If another version wrote it.
     """
     version = int(arrays["version"])
     if version != STATE_VERSION:
-        raise ValueError(f"a state of version {version} cannot be continued by version {STATE_VERSION}")
+        raise InputError(f"a state of version {version} cannot be continued by version {STATE_VERSION}")
     book = Book(**{name: np.array(arrays[name]) for name in Book._fields})
     # In a live book the bits are the values' own memory.
     return book._replace(bar_bits=book.bar_values.view(np.uint64))

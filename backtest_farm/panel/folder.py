@@ -31,6 +31,8 @@ class PanelFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        if "://" in os.fspath(path):
+            raise PanelError(f"{path} is a URI; panels lie in folders of this machine", hint="give a path")
         # Absolute, so that a panel sent to another process is found from any working directory.
         self.path = Path(path).expanduser().absolute()
 
@@ -65,7 +67,8 @@ class PanelFolder:
         if not names:
             what = "holds no snapshot" if self.path.is_dir() else "does not exist"
             raise PanelError(
-                f"{self.path} is no panel: it {what}", hint="build it with Panel.build(source, path)"
+                f"{self.path} is no panel: it {what}",
+                hint="build one: backtest-farm panel build SOURCE PATH, or Panel.build(source, path)",
             )
         if snapshot is None:
             return names[-1]
@@ -99,13 +102,21 @@ class PanelFolder:
         return Block(path, path.stat().st_size, sha256, bodies)
 
     def commit(self, manifest: Manifest, report: Report | None = None) -> str:
-        """Publish a snapshot and return its name; content that is already published keeps its first name."""
+        """Publish a snapshot and return its name; content that is already published keeps its first name.
+
+        Raises
+        ------
+        PanelError
+            If a build, which is what comes with a report, meets a panel of other content.
+        """
         store = LocalStorage(self.path)
         # Two writers must not take the same number; readers need no lock, snapshots appear whole.
         with FileLock(self.path / "lock"):
             published = self.published(own := manifest.digest())
             if published:
                 return published
+            if report is not None:
+                self.refuse_other()
             number = 1 + max(map(_number, self.names()), default=0)
             name = f"{number:06d}-{own}"
             if report is not None:
@@ -118,6 +129,20 @@ class PanelFolder:
     def published(self, own: str) -> str | None:
         """Return the name of the first snapshot with this content, None when there is none."""
         return next((name for name in self.names() if name.endswith(f"-{own}")), None)
+
+    def refuse_other(self) -> None:
+        """Make sure that there is no panel here yet.
+
+        Raises
+        ------
+        PanelError
+            If there is one.
+        """
+        if self.names():
+            raise PanelError(
+                f"{self.path} already holds a panel with other content (newest snapshot {self.find(None)})",
+                hint="give another path, or remove the folder if nobody needs the old panel",
+            )
 
     def report(self) -> Report:
         """Return the report of the build, which is that of the first snapshot."""

@@ -119,12 +119,7 @@ class Panel:
         manifest = Manifest(grid.timestamps, grid.symbols, yearly, grid.ends, grid.statics, hashes, {})
         snapshot = folder.published(manifest.digest())
         if snapshot is None:
-            # Refused before anything is written, so that the folder stays as it was.
-            if folder.names():
-                raise PanelError(
-                    f"{path} already holds a panel with other content (newest snapshot {folder.find(None)})",
-                    hint="give another path, or remove the folder if nobody needs the old panel",
-                )
+            folder.refuse_other()  # before anything is written, and once more when it is
             block = folder.add_block(manifest, fields)
             snapshot = folder.commit(replace(manifest, fields=dict.fromkeys(fields, block)), report)
         return cls(folder, snapshot)
@@ -194,15 +189,13 @@ class Panel:
         """
         return find_bar(self.timestamps, timestamp, side)
 
-    def digest(self, fields: Iterable[str], start_bar: int, end_bar: int) -> str:
+    def digest(self, fields: Iterable[str], end_bar: int) -> str:
         """Return the content hash of what a run up to `end_bar` can read.
 
         Parameters
         ----------
         fields : iterable of str
             The fields read; their order does not matter.
-        start_bar : int
-            Not part of the hash: factors read bars before the start of a window.
         end_bar : int
             The first bar that is not read.
 
@@ -210,13 +203,14 @@ class Panel:
         -------
         str
             32 hexadecimal digits over these fields' rows, the timestamps, the symbols and the ends of life
-            before `end_bar`; equal for equal content, whatever the path or the snapshot.
+            that can be seen by then; equal for equal content, whatever the path or the snapshot.
         """
         n_bars = self.shape[0]
-        if not 0 <= start_bar < end_bar <= n_bars:
-            raise InputError(f"bars {start_bar} to {end_bar} are no window of a panel of {n_bars} bars")
+        if not 0 < end_bar <= n_bars:
+            raise InputError(f"{end_bar} bars cannot be read from a panel of {n_bars}")
         ends = self.ends
-        known = np.flatnonzero(ends.bar < end_bar)
+        # A life that ends on the last bar read is paid out on the next: no run up to here can tell.
+        known = np.flatnonzero(ends.bar < end_bar - 1)
         content = {
             "ends": [[self.symbols[a], int(ends.bar[a]), repr(float(ends.payout[a]))] for a in known],
             "fields": {name: self._prefix_hash(name, end_bar) for name in sorted(set(fields))},

@@ -2,7 +2,7 @@
 
 from backtest_farm.spec.axes import MAX_TRIALS, Axis, axis, values_of
 from backtest_farm.spec.base import ByTag, Spec, Stage, axes_of, has_axes, replaced
-from backtest_farm.spec.models import Costs, Execution, Fill, Keep, Limits, Metric, Sizing, Window
+from backtest_farm.spec.models import Costs, Execution, Fill, Keep, Limits, Metric, Sizing, Trading, Window
 from backtest_farm.spec.wording import fault
 from backtest_farm.spec.yaml_file import read_yaml
 
@@ -19,6 +19,7 @@ __all__ = [
     "Sizing",
     "Spec",
     "Stage",
+    "Trading",
     "Window",
     "axes_of",
     "axis",

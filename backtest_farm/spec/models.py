@@ -132,6 +132,31 @@ def _instant(value: dt.date | dt.datetime, time_of_date: dt.time) -> dt.datetime
     return value if isinstance(value, dt.datetime) else dt.datetime.combine(value, time_of_date)
 
 
+class Trading(Execution):
+    """How a strategy trades: everything of a backtest but its panel and its targets.
+
+    Attributes
+    ----------
+    fill, sizing, cash
+        See `Execution`.
+    costs : Costs
+        What trading costs; a commission of 10 bps unless given.
+    limits : Limits
+        What bounds orders.
+    window : Window
+        The span of bars that is traded.
+    profile : str
+        The named set of switches of the accounting contract.
+    """
+
+    spec_fixed: ClassVar[frozenset[str]] = frozenset({"profile"})
+
+    costs: Costs = Costs(commission_bps=10.0)
+    limits: Limits = Limits()
+    window: Window = Window()
+    profile: Literal["default"] = "default"
+
+
 class KeptCurves(Spec):
     """Whose curves are kept: those of the `top` trials by one metric."""
 

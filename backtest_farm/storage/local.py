@@ -37,7 +37,12 @@ class LocalStorage:
         target = self._path(name)
         temporary = target.parent / f".{target.name}.{secrets.token_hex(8)}.tmp"
         try:
-            _make_folder(target.parent)
+            try:
+                _make_folder(target.parent)
+            except FileExistsError as error:
+                raise StoreError(
+                    f"{target.parent} is no folder: {error}", hint="give another place"
+                ) from None
             with open(temporary, "xb") as file:
                 file.write(data)
                 file.flush()

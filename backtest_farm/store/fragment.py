@@ -75,7 +75,8 @@ def write_fragment(storage: Storage, sweep_id: str, atom: int, table: pa.Table) 
     try:
         storage.put_new(name, data)
     except AlreadyExists:
-        read_fragment(storage, fragment)
+        hint = "no commit record names this file: remove it, and run the sweep again"
+        _checked(storage, fragment, hint)
     return fragment
 
 
@@ -87,5 +88,8 @@ def read_fragment(storage: Storage, fragment: Fragment) -> pa.Table:
     StoreError
         If the file is missing or its content is not what was committed.
     """
-    hint = "restore the file from a copy, or run the sweep into a new folder"
+    return _checked(storage, fragment, "restore the file from a copy, or run the sweep into a new folder")
+
+
+def _checked(storage: Storage, fragment: Fragment, hint: str) -> pa.Table:
     return table_from_bytes(storage.read(fragment.name), fragment.sha256, fragment.name, hint)

@@ -111,8 +111,8 @@ class StudyStore:
         """Return the committed fragments by atom number, in order of atoms."""
         return dict(sorted(self._fragments.items()))
 
-    def commit(self, fragments: Iterable[Fragment]) -> int:
-        """Record that these fragments count, and return how many of them did not before.
+    def commit(self, fragments: Iterable[Fragment]) -> list[Fragment]:
+        """Record that these fragments count, and return those that did not before.
 
         Raises
         ------
@@ -126,7 +126,7 @@ class StudyStore:
             self.refresh()
             if added:
                 break
-        return len(new)
+        return new
 
     def tables(self) -> Iterator[pa.Table]:
         """Yield each committed fragment's rows in order of atoms, each file checked before it is parsed."""
@@ -145,6 +145,10 @@ class StudyStore:
         """
         data = table_to_bytes(table)
         _keep(self.storage, f"{CURVES}/{trial_key}-{digest_bytes(data)}.arrow", data)
+
+    def kept_curves(self) -> set[str]:
+        """Return the keys of the trials whose curves are kept."""
+        return {name[len(CURVES) + 1 :].rpartition("-")[0] for name in self.storage.list(f"{CURVES}/")}
 
     def get_curve(self, trial_key: str) -> pa.Table | None:
         """Return the kept curve of a trial, or None when there is none (a replay makes it again).

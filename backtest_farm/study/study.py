@@ -87,8 +87,9 @@ class Study:
 
         if by not in METRICS:
             raise InputError(f"{by!r} is no metric: {nearest(by, METRICS)}")
-        if n < 1:
-            raise InputError(f"n is {n}: ask for at least 1 trial")
+        if not isinstance(n, int) or n < 1:
+            raise InputError(f"n is {n!r}: ask for a whole number of trials, at least 1")
+        n = min(n, self.plan.n_trials)
         ranked = self.trials().filter((pl.col("status") == "ok") & pl.col(by).is_not_nan())
         return ranked.sort([by, "trial"], descending=[by not in SMALLER_IS_BETTER, False]).head(n).collect()
 
@@ -135,16 +136,17 @@ class Study:
         result = run_one(
             job.panel,
             job.window,
-            single_terms(one.strategy, one.costs, one, one.limits),
+            single_terms(one.strategy, one),
             ranked_targets(*built.ranking),
-            timings={},
-            market=job.market,
+            {},
+            job.market,
         )
         if result.digest != row["digest"]:
             raise StoreError(
                 f"trial {number} gives digest {result.digest[:12]} now, but {row['digest'][:12]} is stored",
                 hint="package or machine changed what comes out: run the sweep into a new study and compare",
             )
+        result.check_ledger()
         return result
 
     @property
@@ -173,6 +175,7 @@ class Study:
             "seconds": run.seconds if run else 0.0,
             "executor": run.executor if run else "none",
             "workers": run.workers if run else 0,
+            "factors": self.plan.n_factors,
             "factor_builds": counters.get("factor_builds", 0),
             "rank_builds": counters.get("rank_builds", 0),
             "rank_reuses": counters.get("rank_reuses", 0),
@@ -197,14 +200,16 @@ class Study:
         int
             Curves written now.
         """
-        written = 0
         if keep.equity.top == 0:
-            return written
-        for number, key in self.best(keep.equity.top, by=keep.equity.by).select("trial", "key").iter_rows():
-            if self._store.get_curve(key) is None:
-                self._store.put_curve(key, self.replay(number, panel=panel).equity.to_arrow())
-                written += 1
-        return written
+            return 0
+        there = self._store.kept_curves()
+        leaders = self.best(keep.equity.top, by=keep.equity.by).select("trial", "key").rows()
+        missing = [(number, key) for number, key in leaders if key not in there]
+        if missing and panel is not None:
+            self._ready(panel)
+        for number, key in missing:
+            self._store.put_curve(key, self.replay(number).equity.to_arrow())
+        return len(missing)
 
     def _table(self) -> pa.Table:
         self._store.refresh()
@@ -219,7 +224,8 @@ class Study:
     def _row(self, trial: int | str) -> dict[str, Any]:
         table = self._table()
         column = "key" if isinstance(trial, str) else "trial"
-        rows = table.filter(pc.equal(table[column], trial)).to_pylist()
+        known = isinstance(trial, str) or (type(trial) is int and 0 <= trial < self.plan.n_trials)
+        rows = table.filter(pc.equal(table[column], trial)).to_pylist() if known else []
         if not rows:
             raise InputError(
                 f"the study has no trial {trial!r}",
@@ -238,7 +244,7 @@ class Study:
                 raise PanelError(
                     f"the sweep's panel cannot be read: {error.message}",
                     faults=error.faults,
-                    hint="if it moved, give it: study.replay(trial, panel=bf.Panel.open(...))",
+                    hint="restore it; if it only moved, tell study.replay(trial, panel=bf.Panel.open(path))",
                 ) from None
         return self._job
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from backtest_farm.engine.trials import data_digest, window_of
+from backtest_farm.engine.trials import data_digest, fits, window_of
 from backtest_farm.engine.warm import is_compiled
 from backtest_farm.farm import SweepRequest, run_sweep
 from backtest_farm.kernel import RESULT_EPOCH
@@ -44,11 +44,9 @@ class Sweep:
 
     Examples
     --------
-    >>> sweep = bf.Sweep(
-    ...     panel="panels/us",
-    ...     strategy=bf.TopN(signal=bf.factor.momentum(bf.axis([63, 126]), skip=21), n=bf.axis([10, 25]),
-    rebalance=5), ...     costs=bf.Costs(commission_bps=10), ... )  # doctest: +SKIP
-    >>> study = sweep.run(store="studies/momentum")  # doctest: +SKIP
+    >>> signal = bf.factor.momentum(bf.axis([63, 126]), skip=21)  # doctest: +SKIP
+    >>> strategy = bf.TopN(signal=signal, n=bf.axis([10, 25]), rebalance=5)  # doctest: +SKIP
+    >>> study = bf.Sweep(panel="panels/us", strategy=strategy).run(store="studies/us")  # doctest: +SKIP
     """
 
     def __init__(self, *, panel: Panel | str | os.PathLike[str], strategy: Any, **parts: Any) -> None:
@@ -79,10 +77,7 @@ class Sweep:
             ``sweep_id``, counts of trials, atoms, unique factors and rankings, builds, rows and bytes, and
             ``cpu_seconds``, a rough estimate for one core.
         """
-        panel = self._open_panel()
-        plan = self._frozen(panel)
-        window = window_of(panel, self.spec.window)
-        n_bars = window.stop - window.start
+        plan, panel, n_bars = self._frozen()
         return {
             "sweep_id": plan.sweep_id,
             **plan.estimate(n_bars),
@@ -130,17 +125,14 @@ class Sweep:
         KeyboardInterrupt
             After Ctrl-C: everything committed stays, and the same call goes on from there.
         """
-        panel = self._open_panel()
-        plan = self._frozen(panel)
-        window = window_of(panel, self.spec.window)
+        plan, panel, n_bars = self._frozen()
         request = SweepRequest(
             spec_json=plan.frozen_json(),
             sweep_id=plan.sweep_id,
             n_atoms=plan.n_atoms,
             n_trials=plan.n_trials,
             store=os.fspath(store),
-            job="backtest_farm.farm.job:open_job",
-            estimated_seconds=_cpu_seconds(plan, panel, window.stop - window.start),
+            estimated_seconds=_cpu_seconds(plan, panel, n_bars),
             note="" if is_compiled() else COMPILES_FIRST,
         )
         summary = run_sweep(
@@ -156,20 +148,21 @@ class Sweep:
         study.keep_curves(self.spec.keep, panel)
         return study
 
-    def _open_panel(self) -> Panel:
+    def _frozen(self) -> tuple[Plan, Panel, int]:
+        """Return the plan on the data as it is now, the panel, and the window's number of bars."""
         if self._panel is None:
             self._panel = Panel.open(self.spec.panel)
-        return self._panel
-
-    def _frozen(self, panel: Panel) -> Plan:
-        window = window_of(panel, self.spec.window)
-        return Plan(
+        panel, strategy = self._panel, self.spec.strategy
+        fits(panel, strategy)
+        window = window_of(panel, self.spec.window, strategy.warmup)
+        plan = Plan(
             self.spec,
-            data_digest(panel, self.spec.strategy.fields, window),
+            data_digest(panel, strategy.fields, window),
             BUILT_IN_CODE,
             RESULT_EPOCH,
-            panel_ref={"path": str(panel.path.absolute()), "snapshot": panel.snapshot},
+            panel_ref={"path": str(panel.path), "snapshot": panel.snapshot},
         )
+        return plan, panel, window.stop - window.start
 
 
 def _cpu_seconds(plan: Plan, panel: Panel, n_bars: int) -> float:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field
 
 from backtest_farm.errors import InputError
-from backtest_farm.spec import MAX_TRIALS, ByTag, Costs, Execution, Keep, Limits, Window, axes_of, read_yaml
+from backtest_farm.spec import MAX_TRIALS, ByTag, Keep, Trading, axes_of, read_yaml
 from backtest_farm.strategy import TopN
 
 
-class SweepSpec(Execution):
+class SweepSpec(Trading):
     """A panel, a strategy and how it trades, with axes at any of the parameters.
 
     Attributes
@@ -23,29 +23,17 @@ class SweepSpec(Execution):
         Absolute path or URI of the panel; no part of any key.
     strategy : TopN
         What to hold and when to decide.
-    costs : Costs
-        What trading costs; nothing unless given.
-    limits : Limits
-        What bounds orders.
-    window : Window
-        The span of bars that is traded.
     keep : Keep
         What is stored beside the rows; no part of any key.
-    profile : str
-        The named set of switches of the accounting contract.
-    fill, sizing, cash
-        See `Execution`.
+    fill, sizing, cash, costs, limits, window, profile
+        See `backtest_farm.spec.Trading`.
     """
 
     spec_fixed: ClassVar[frozenset[str]] = frozenset({"panel", "profile"})
 
     panel: Annotated[str, Field(min_length=1)]
     strategy: Annotated[TopN, ByTag("kind")]
-    costs: Costs = Costs()
-    limits: Limits = Limits()
-    window: Window = Window()
     keep: Keep = Keep()
-    profile: Literal["default"] = "default"
 
     @classmethod
     def from_python(cls, *, panel: str | os.PathLike[str], limit: int = MAX_TRIALS, **parts: Any) -> Self:

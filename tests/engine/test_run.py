@@ -84,6 +84,8 @@ def test_weights_mean_the_same_in_every_form(panel, weights) -> None:
         "wide": wide.filter(pl.any_horizontal(pl.exclude("timestamp").is_finite())),
         "pandas": frame.to_pandas(),
         "arrow": frame.to_arrow(),
+        "pandas, wide": wide.to_pandas().set_index("timestamp"),
+        "pandas, wide, unnamed index": wide.to_pandas().set_index("timestamp").rename_axis(None),
     }
     for name, form in forms.items():
         assert bf.run(panel, form).digest == want.digest, name
@@ -107,6 +109,28 @@ def test_topn_is_the_oracles_book_of_its_own_ranking(panel) -> None:
     costs = {"commission_bps": 3.0, "half_spread_bps": 4.0, "slippage_bps": 2.0}
     assert_same(bf.run(panel, strategy, costs=bf.Costs(**costs)), case_of(panel, targets, **costs))
     assert_same(bf.run(panel, strategy, limits=bf.Limits(max_wait=1)), case_of(panel, targets, max_wait=1))
+
+
+def test_costs_and_limits_may_be_mappings(panel, weights) -> None:
+    given = bf.run(panel, weights, costs={"commission_bps": 5}, limits={"max_wait": 2})
+    assert (
+        given.digest
+        == bf.run(panel, weights, costs=bf.Costs(commission_bps=5), limits=bf.Limits(max_wait=2)).digest
+    )
+
+
+def test_what_is_no_panel_or_no_frame(panel, weights) -> None:
+    with pytest.raises(InputError, match="is no panel"):
+        bf.run(str(panel.path), weights)
+    with pytest.raises(InputError, match="neither a strategy nor weights"):
+        bf.run(panel, long(panel, weights).to_pandas()["weight"])
+
+
+def test_weights_that_all_lie_before_the_window(panel) -> None:
+    table = np.full(panel.shape, np.nan)
+    table[3] = 1 / N_ASSETS
+    with pytest.raises(InputError, match="all weights lie outside the window"):
+        bf.run(panel, table, start=panel.timestamps[10])
 
 
 def test_the_contracts_example() -> None:
@@ -217,6 +241,9 @@ def test_wrong_input_is_named(panel, weights, name) -> None:
         ({"cash": 0.0}, "cash"),
         ({"start": "2100-01-01"}, "window"),
         ({"start": "soon"}, "start"),
+        ({"costs": 5}, "costs"),
+        ({"costs": {"commission": 5}}, "commission_bps"),
+        ({"limits": {"max_wait": 0}}, "max_wait"),
         ({"costs": bf.Costs(commission_bps=bf.axis([1, 2]))}, "commission_bps is an axis"),
     ],
 )

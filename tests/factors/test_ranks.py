@@ -79,6 +79,14 @@ def test_the_oldest_go_when_the_cache_is_full(panel, tmp_path, monkeypatch) -> N
     assert ranking(panel, momentum(5), WINDOW, 5).fresh
 
 
+def test_a_lock_that_cannot_be_taken_costs_only_the_cache(panel, tmp_path, monkeypatch) -> None:
+    def refuse(path):
+        raise PermissionError(13, "not yours", str(path))
+
+    monkeypatch.setattr(ranks, "FileLock", refuse)
+    assert ranking(panel, momentum(10, 2), WINDOW, 5).fresh
+
+
 def test_a_folder_that_cannot_be_made_costs_only_the_cache(panel, tmp_path, monkeypatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BACKTEST_FARM_CACHE", str(tmp_path / "file" / "below"))

@@ -12,6 +12,7 @@ import pytest
 
 from backtest_farm.engine import tile as tiles
 from backtest_farm.engine.tile import Market, ranked_targets, run_tile, terms
+from backtest_farm.errors import InputError
 from backtest_farm.factors.ranks import rank
 from backtest_farm.kernel import state
 from backtest_farm.kernel.book import DONE, advance, finish
@@ -128,7 +129,7 @@ def test_state_can_be_saved_and_continued(ranked_market) -> None:
     file.seek(0)
     arrays = np.load(file, allow_pickle=False)
     again = state.restored(arrays)
-    with pytest.raises(ValueError, match="version 0 cannot be continued"):
+    with pytest.raises(InputError, match="version 0 cannot be continued"):
         state.restored({**arrays, "version": np.array(0)})
     walk(again, N_BARS)
     finish(again)

@@ -68,8 +68,9 @@ def test_best_ranks_by_any_metric(study) -> None:
     assert study.best(10**6).height == N_TRIALS
     with pytest.raises(InputError, match="did you mean 'sharpe'"):
         study.best(by="sharp")
-    with pytest.raises(InputError, match="at least 1"):
-        study.best(0)
+    for wrong in (0, 1.5):
+        with pytest.raises(InputError, match="at least 1"):
+            study.best(wrong)
 
 
 def test_replay_gives_curve_and_ledger_again(study) -> None:
@@ -77,7 +78,7 @@ def test_replay_gives_curve_and_ledger_again(study) -> None:
         result = study.replay(trial)
         result.check_ledger()
         assert result.fills.height == result.counters["fills"] > 0
-    for unknown in (N_TRIALS, -1, "beef"):
+    for unknown in (N_TRIALS, -1, "beef", 10**25, True, 1.0):
         with pytest.raises(InputError, match=f"trials are 0 to {N_TRIALS - 1}"):
             study.replay(unknown)
 
@@ -106,6 +107,8 @@ def test_kept_curves_are_a_convenience(finished, tmp_path) -> None:
         assert_frame_equal(again.replay(trial).equity, frame, check_exact=True)
     assert again.digest == digest
     assert again.keep_curves(again.plan.spec.keep) == 10
+    damaged = next((copy / "curves").iterdir())
+    damaged.write_bytes(damaged.read_bytes()[:-9])
     assert again.keep_curves(again.plan.spec.keep) == 0
 
 

@@ -192,3 +192,49 @@ def test_equity_that_is_not_finite_is_an_error_row(tmp_path) -> None:
     assert study.best(5).height == 0
     assert (study.summary()["ok"], study.summary()["error"]) == (0, 4)
     assert study.replay(0).status == "error"
+
+
+def test_an_axis_of_text_and_numbers_over_several_atoms(small_panel, tmp_path) -> None:
+    """Each atom holds one of the two weights: their columns must still have one type."""
+    study = sweep_over(
+        small_panel,
+        strategy=bf.TopN(
+            signal=bf.factor.momentum(10),
+            n=bf.axis([3]),
+            weight=bf.axis(["equal", 0.04]),
+            rebalance=bf.axis(range(1, 21)),
+        ),
+        costs=bf.Costs(commission_bps=bf.axis(range(0, 20)), slippage_bps=bf.axis([0, 0.5])),
+    ).run(tmp_path / "study", executor="inline", progress=False)
+    rows = study.trials().collect()
+    assert study.plan.n_atoms > 4
+    assert rows.height == 1600
+    assert rows["weight"].value_counts().sort("weight").rows() == [("0.04", 800), ("equal", 800)]
+    assert rows["costs.slippage_bps"].dtype == rows["costs.commission_bps"].dtype == pl.Float64
+
+
+def test_a_look_back_beyond_the_data_is_refused(small_panel, tmp_path) -> None:
+    strategy = bf.TopN(signal=bf.factor.momentum(bf.axis([10, 150])), n=2)
+    with pytest.raises(InputError, match="longest look-back is 150 bars, but only 150 bars"):
+        sweep_over(small_panel, strategy=strategy).run(tmp_path / "study", progress=False)
+    with pytest.raises(InputError, match="longest look-back"):
+        bf.run(small_panel, bf.TopN(signal=bf.factor.momentum(500), n=2))
+
+
+def test_a_second_sweep_at_the_same_time_counts_only_its_own(small_panel, tmp_path) -> None:
+    call = (
+        "import sys, backtest_farm as bf\n"
+        "study = bf.Sweep.load('sweep.yaml').run('study', executor='inline', progress=False)\n"
+        "print(study.summary()['executed'], study.digest)"
+    )
+    (tmp_path / "sweep.yaml").write_text(
+        FILE.format(panel=small_panel.path).replace("[1, 5, 21]", str(list(range(1, 41))))
+    )
+    racers = [
+        subprocess.Popen([sys.executable, "-c", call], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    done = [racer.communicate(timeout=120)[0].split() for racer in racers]
+    assert [racer.returncode for racer in racers] == [0, 0]
+    assert done[0][1] == done[1][1]
+    assert sum(int(executed) for executed, _ in done) == 3 * 4 * 40 * 3

@@ -55,10 +55,10 @@ def test_file_and_python_give_the_same_sweep(tmp_path):
     assert spec == in_python(tmp_path / "panels" / "us")
     assert has_axes(spec) == [
         "sizing",
+        "costs.commission_bps",
         "strategy.signal.lookback",
         "strategy.n",
         "strategy.rebalance",
-        "costs.commission_bps",
     ]
     elsewhere = in_python("s3://bucket/us", keep=Keep())
     assert elsewhere.panel == "s3://bucket/us"
@@ -68,7 +68,12 @@ def test_file_and_python_give_the_same_sweep(tmp_path):
 def test_a_file_without_axes_is_one_backtest(tmp_path):
     spec = load_sweep(written(tmp_path, HEAD + STRATEGY))
     assert has_axes(spec) == []
-    assert (spec.cash, spec.limits.max_wait, spec.sizing, spec.costs) == (1_000_000.0, 5, "decision", Costs())
+    assert (spec.cash, spec.limits.max_wait, spec.sizing, spec.costs) == (
+        1_000_000.0,
+        5,
+        "decision",
+        Costs(commission_bps=10),
+    )
 
 
 def test_relative_panels_are_relative_to_the_file(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -104,11 +105,23 @@ def _start(ray: Any, workers: int, address: str | None) -> None:
         place["include_dashboard"] = False
         trouble = "Ray could not start on this machine"
         hint = "look into /tmp/ray/session_latest/logs, or use the inline executor instead"
+    else:
+        _probe(address, trouble, hint)
     try:
         # log_to_driver=False: the terminal belongs to the progress display; Ray keeps its logs in files.
         ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
         raise PlatformError(f"{trouble}: {in_short(error)}", hint=hint) from error
+
+
+def _probe(address: str, trouble: str, hint: str) -> None:
+    """Knock at ``host:port`` first: Ray itself tries a port that nobody listens on for ever."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except (OSError, OverflowError) as error:
+            raise PlatformError(f"{trouble}: {in_short(error)}", hint=hint) from None
 
 
 def _make_task() -> Callable[..., list[Receipt]]:
