@@ -45,10 +45,14 @@ def sweep(
 ) -> None:
     """Run every trial of a sweep file that the study does not hold yet."""
     with answering(json) as answer:
+        from backtest_farm.sweep import load_sweep
+
+        # Read before the engine is imported: a wrong file is answered in a fraction of a second.
+        spec = load_sweep(file)
         from backtest_farm.study import Sweep
 
         where = store or str(Path("studies") / file.stem)
-        study = Sweep.load(file).run(
+        study = Sweep.of(spec).run(
             store=where,
             executor=executor.value,
             resume=resume,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, Literal
 
 from backtest_farm.engine.trials import data_digest, fits, window_of
@@ -63,9 +62,14 @@ class Sweep:
         InputError
             With all faults at once: file, line, what stands there, what is allowed.
         """
+        return cls.of(load_sweep(os.fspath(path)))
+
+    @classmethod
+    def of(cls, spec: SweepSpec) -> Sweep:
+        """Return the sweep of a specification that was read and checked before."""
         sweep = cls.__new__(cls)
         sweep._panel = None
-        sweep.spec = load_sweep(Path(path))
+        sweep.spec = spec
         return sweep
 
     def plan(self) -> dict[str, Any]:
