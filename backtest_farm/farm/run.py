@@ -128,9 +128,9 @@ def run_sweep(
                         break
             finally:
                 with held_back():
-                    ended = collect(running, 0)
-                    runner.cancel(running)
-                    harvest.take(ended, last=True)
+                    harvest.take(collect(running, 0), last=True)
+                    if runner is executor:
+                        runner.cancel(running)  # it stays open for others; our own is closed, which ends all
     except KeyboardInterrupt:
         text = (
             f"interrupted: {summary.n_committed:,} of {request.n_trials:,} trials are committed "

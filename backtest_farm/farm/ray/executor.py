@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any
 
 from backtest_farm.errors import PlatformError
@@ -71,9 +71,12 @@ class RayExecutor:
         return self._remote.remote(self._paths, self._paths_first, *task, list(atoms)).future()
 
     def cancel(self, shards: Iterable[Future]) -> None:
-        """Kill the workers of what still runs: a compiled loop cannot be asked to stop."""
-        for shard in shards:
-            self._ray.cancel(shard.object_ref, force=True)  # type: ignore[attr-defined]
+        """Let what still runs come to its end, and drop it; `close` ends it at once.
+
+        Not by ``ray.cancel``: a task that ends at the same moment makes Ray abort this very process ("Tried
+        to complete task that was not pending"). A shard is a few seconds of work at most.
+        """
+        wait(shards)
 
     def close(self) -> None:
         """Stop our node, or leave the cluster; see `Executor.close`."""
