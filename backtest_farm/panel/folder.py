@@ -16,7 +16,7 @@ from backtest_farm.errors import PanelError, nearest
 from backtest_farm.ingest.report import Report
 from backtest_farm.panel.block import Block, damaged, file_sha256
 from backtest_farm.panel.manifest import Manifest
-from backtest_farm.storage import AlreadyExists, LocalStorage
+from backtest_farm.storage import AlreadyExists, LocalStorage, sync_folder
 
 _PARTS = {"blocks", "snapshots", "reports", "lock"}
 
@@ -98,7 +98,7 @@ class PanelFolder:
             bodies = write_block(draft, manifest.timestamps, manifest.symbols, fields)
             sha256 = file_sha256(draft)
             path = draft.rename(blocks / f"{sha256[:32]}.parquet")
-        _sync_folder(blocks)
+        sync_folder(blocks)
         return Block(path, path.stat().st_size, sha256, bodies)
 
     def commit(self, manifest: Manifest, report: Report | None = None) -> str:
@@ -155,11 +155,3 @@ class PanelFolder:
 
 def _number(name: str) -> int:
     return int(name.partition("-")[0])
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,7 +1,7 @@
 """Where bytes live: create-only files on a disk, later also in an object store."""
 
-from backtest_farm.storage.local import LocalStorage
+from backtest_farm.storage.local import LocalStorage, sync_folder
 from backtest_farm.storage.location import open_storage
 from backtest_farm.storage.protocol import AlreadyExists, Missing, Storage
 
-__all__ = ["AlreadyExists", "LocalStorage", "Missing", "Storage", "open_storage"]
+__all__ = ["AlreadyExists", "LocalStorage", "Missing", "Storage", "open_storage", "sync_folder"]

@@ -48,7 +48,7 @@ class LocalStorage:
                 file.flush()
                 os.fsync(file.fileno())
             os.link(temporary, target)
-            _sync(target.parent)
+            sync_folder(target.parent)
         except FileExistsError:
             raise AlreadyExists(f"{target} exists already and is never replaced") from None
         except OSError as error:
@@ -99,11 +99,11 @@ def _make_folder(folder: Path) -> None:
     if not folder.exists():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync(folder.parent)
+        sync_folder(folder.parent)
 
 
-def _sync(folder: Path) -> None:
-    # A new name is durable only when the folder that holds it is.
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable: a new file survives a crash only when its folder was synced too."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
