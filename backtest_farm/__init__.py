@@ -13,22 +13,28 @@ if TYPE_CHECKING:
     from backtest_farm import factors as factor
     from backtest_farm.engine import Result, run
     from backtest_farm.errors import FarmError
+    from backtest_farm.ingest.targets import KEEP
     from backtest_farm.panel import Panel, synthetic_panel
     from backtest_farm.spec import Costs, Limits, axis
-    from backtest_farm.strategy import TopN
+    from backtest_farm.strategy import ContextFilter, CrossOver, Quantiles, TopN, Weights
     from backtest_farm.study import Study, Sweep
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "KEEP": "backtest_farm.ingest.targets",
+    "ContextFilter": "backtest_farm.strategy",
     "Costs": "backtest_farm.spec",
+    "CrossOver": "backtest_farm.strategy",
     "FarmError": "backtest_farm.errors",
     "Limits": "backtest_farm.spec",
     "Panel": "backtest_farm.panel",
+    "Quantiles": "backtest_farm.strategy",
     "Result": "backtest_farm.engine",
     "Study": "backtest_farm.study",
     "Sweep": "backtest_farm.study",
     "TopN": "backtest_farm.strategy",
+    "Weights": "backtest_farm.strategy",
     "axis": "backtest_farm.spec",
     "factor": "backtest_farm.factors",
     "run": "backtest_farm.engine",
@@ -36,14 +42,19 @@ _HOMES = {
 }
 
 __all__ = [
+    "KEEP",
+    "ContextFilter",
     "Costs",
+    "CrossOver",
     "FarmError",
     "Limits",
     "Panel",
+    "Quantiles",
     "Result",
     "Study",
     "Sweep",
     "TopN",
+    "Weights",
     "axis",
     "factor",
     "run",

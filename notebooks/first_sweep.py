@@ -20,8 +20,11 @@
 import tempfile
 from pathlib import Path
 
+import polars as pl
+
 import backtest_farm as bf
 
+pl.Config(float_precision=3, tbl_cols=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True)
 folder = Path(tempfile.mkdtemp(prefix="first-sweep-"))
 
 # %% [markdown]
@@ -34,8 +37,18 @@ print(panel.shape, panel.fields)
 print(panel.timestamps[0], "to", panel.timestamps[-1])
 
 # %% [markdown]
+# One backtest first: the ten names that rose most over half a year, without the last month, decided on the
+# last session of each month. It decides on the close, fills at the next open and pays 10 bps.
+
+# %%
+result = bf.run(panel, bf.TopN(signal=bf.factor.momentum(126, skip=21), n=10, rebalance="month_end"))
+for name in ("total_return", "sharpe", "max_drawdown", "turnover", "costs"):
+    print(f"{name:>14} {result.metrics[name]:>12,.3f}")
+
+# %% [markdown]
 # `bf.axis` marks what is tried; everything else is fixed. The plan says what a sweep would cost, and runs
-# nothing.
+# nothing. `start: auto` begins where the longest look-back has a value, so that all trials are judged on the
+# same bars.
 
 # %%
 sweep = bf.Sweep(
@@ -46,18 +59,24 @@ sweep = bf.Sweep(
         rebalance=21,
     ),
     costs=bf.Costs(commission_bps=bf.axis([0.0, 10.0])),
+    window={"start": "auto"},
 )
-for name, value in sweep.plan().items():
-    print(f"{name}: {value}")
+plan = sweep.plan()
+for name in ("trials", "unique_factors", "n_bars", "cpu_seconds", "memory_per_worker_bytes", "executor"):
+    print(f"{name}: {plan[name]}")
 
 # %%
 study = sweep.run(store=folder / "study", executor="inline", progress=False)
 best = study.best(5, by="sharpe")
-print(
-    best.select(
-        "trial", "signal.lookback", "signal.skip", "n", "costs.commission_bps", "sharpe", "max_drawdown"
-    )
-)
+columns = ["trial", "signal.lookback", "signal.skip", "n", "costs.commission_bps", "sharpe", "max_drawdown"]
+print(best.select(columns))
+
+# %% [markdown]
+# Running it again runs nothing: the study has all rows.
+
+# %%
+again = sweep.run(store=folder / "study", executor="inline", progress=False)
+print("run again:", again.summary()["executed"], "of", again.summary()["trials"])
 
 # %% [markdown]
 # A replay runs one trial again and compares its digest with the stored one: what you see is what was
@@ -65,8 +84,9 @@ print(
 
 # %%
 result = study.replay(int(best["trial"][0]))
+result.check_ledger()
 print(result.equity.select("timestamp", "equity", "turnover", "positions").tail(5))
-print(result.fills.head(5))
+print(result.fills.select("timestamp", "symbol", "quantity", "price", "commission", "reason").head(5))
 
 # %% [markdown]
 # What did costs do? The same parameters, with and without commission, side by side.

@@ -12,11 +12,13 @@ def main() -> None:
     0 all is well; 1 finished, but some trials failed; 2 wrong input; 3 the environment or an internal
     error; 130 interrupted.
     """
-    from backtest_farm.cli.answer import INTERRUPTED
-    from backtest_farm.cli.app import run
+    try:
+        from backtest_farm.cli.app import run
 
-    code = run(sys.argv[1:])
-    if code == INTERRUPTED:
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # before any verb could answer it
+        code = 130
+    if code == 130:
         # All is committed, closed and said. Ray's threads, stopped in the middle of a connection, sometimes
         # crash while the interpreter is torn down (seen with 2.60), and 139 would be a wrong answer.
         sys.stdout.flush()

@@ -8,9 +8,8 @@ import json
 import math
 import os
 import sys
-import tempfile
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -28,8 +27,15 @@ JsonFlag = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")
 ]
 
-# A table that is piped into a file has no terminal to fit; beyond this, rows wrap.
+# A table that is piped into a file has no terminal to fit; beyond this, columns are left out.
 _WIDTH_WITHOUT_TERMINAL = 240
+
+
+@dataclass(frozen=True)
+class Prose:
+    """Lines for people to read, broken between words where a terminal ends; blanks in front are kept."""
+
+    lines: Sequence[str]
 
 
 class Answer:
@@ -54,29 +60,34 @@ class Answer:
         """Characters that a line of the answer may have."""
         return self._screen.width
 
-    def give(self, document: Mapping[str, Any], *text: RenderableType) -> None:
+    def give(self, document: Mapping[str, Any], *text: RenderableType | Prose) -> None:
         """Print the verb's one answer: `document` with ``--json``, otherwise each of `text`."""
         if self.as_json:
             self._write_json(document)
         else:
             for part in text:
-                # Sentences and commands are left to the terminal to break: they can be copied in one piece.
-                self._screen.print(part, soft_wrap=isinstance(part, str))
+                if isinstance(part, Prose):
+                    for line in part.lines:
+                        said = line.lstrip(" ")
+                        _hang(self._screen, line[: len(line) - len(said)], Text(plain(said)))
+                else:
+                    # Commands, paths and digests are left to the terminal to break: copied, they are whole.
+                    self._screen.print(part, soft_wrap=isinstance(part, str))
         self._stdout.flush()
 
     def note(self, remark: str) -> None:
         """Say on stderr what is going on."""
-        self._remarks.print(Text(plain(remark), style="dim"))
+        self._remarks.print(Text(plain(remark), style="dim"), soft_wrap=True)
 
     def refuse(
         self, message: str, *, faults: Sequence[str] = (), hint: str | None = None, exit_code: int
     ) -> None:
         """Print message, faults and the next step on stderr; with ``--json`` also as the document."""
-        self._remarks.print(Text("Error: ", style="bold red").append(plain(message), style="default"))
+        _hang(self._remarks, "", Text.assemble(("Error: ", "bold red"), plain(message)))
         for fault in faults:
-            self._remarks.print(Text("  - " + plain(fault)))
+            _hang(self._remarks, "  - ", Text(plain(fault)))
         if hint:
-            self._remarks.print(Text("  -> " + plain(hint), style="cyan"))
+            _hang(self._remarks, "  -> ", Text(plain(hint), style="cyan"))
         if self.as_json:
             error = {"message": message, "faults": list(faults), "hint": hint, "exit_code": exit_code}
             self._write_json({"error": error})
@@ -98,8 +109,9 @@ def answering(as_json: bool) -> Iterator[Answer]:
     except FarmError as error:
         answer.refuse(error.message, faults=error.faults, hint=error.hint, exit_code=error.exit_code)
         raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
-        hint = "what was committed is kept: the same command goes on from there"
+    except KeyboardInterrupt as interrupt:
+        # A run of a sweep says how far it came; nothing else can be gone on with.
+        hint = "what was committed is kept: the same command goes on from there" if interrupt.args else None
         answer.refuse("interrupted", hint=hint, exit_code=INTERRUPTED)
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
@@ -131,6 +143,9 @@ def _internal(answer: Answer, error: Exception) -> typer.Exit:
 
 def _report_hint(error: BaseException) -> str:
     """Write the traceback to a file of its own, readable by the user alone, and say where."""
+    import tempfile
+    import traceback
+
     handle, name = tempfile.mkstemp(prefix="backtest-farm-error-", suffix=".txt")
     with os.fdopen(handle, "w", encoding="utf-8") as report:
         report.write(f"backtest-farm {' '.join(sys.argv[1:])}\n\n")
@@ -140,6 +155,17 @@ def _report_hint(error: BaseException) -> str:
 
 def _lowered(sentence: str | None) -> str:
     return (sentence or "")[:1].lower() + (sentence or "")[1:]
+
+
+def _hang(console: Console, prefix: str, text: Text) -> None:
+    """Print text after a prefix; lines that a terminal has no room for go on below the text's start."""
+    if not console.is_terminal:
+        console.print(Text(prefix) + text, soft_wrap=True)
+        return
+    below = " " * (len(prefix) if prefix.strip() else len(prefix) + 4)
+    for at, line in enumerate(text.wrap(console, max(console.width - len(below), 20))):
+        line.rstrip()
+        console.print(Text(below if at else prefix) + line, soft_wrap=True)
 
 
 def _console(stream: TextIO) -> Console:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from backtest_farm.cli import demo, panels, studies, sweeps
+from backtest_farm.cli import demo, doctor, panels, studies, sweeps
 from backtest_farm.cli.answer import Answer
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 demo.register(app)
 sweeps.register(app)
+studies.register(app)
+doctor.register(app)
 app.add_typer(panels.app, name="panel")
 app.add_typer(studies.app, name="study")
 
@@ -55,6 +57,9 @@ def run(arguments: Sequence[str]) -> int:
         if not message:  # a bare command: typer has printed its help instead
             return 2
         hint = f"see: {_help_command(arguments)}"
+        if "unexpected extra argument" in message and arguments[:1] == ["panel"]:
+            # The shell has put the names of many files in place of prices/*.csv.
+            hint = "put a pattern in quotes, so that the shell leaves it alone: 'prices/*.csv'"
         Answer(as_json, stdout=sys.stdout).refuse(message, hint=hint, exit_code=2)
         return 2
     except typer.Abort:

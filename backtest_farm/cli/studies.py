@@ -1,26 +1,49 @@
-"""``study top`` and ``study replay``."""
+"""``study ls``, ``show``, ``top``, ``replay``, ``export``, ``verify``; and ``report``."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from backtest_farm.cli.answer import JsonFlag, answering, plain
-from backtest_farm.cli.tables import leaderboard, pairs, table
-from backtest_farm.errors import InputError
+from backtest_farm.cli.tables import counted, leaderboard, pairs, size, table
+from backtest_farm.cli.writing import check_export, write_frame
+from backtest_farm.errors import FarmError, InputError
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from backtest_farm.panel import Panel
+    from backtest_farm.study import Study
 
 app = typer.Typer(help="Studies: the results of sweeps.", no_args_is_help=True)
 
 LEADER_METRICS = ("sharpe", "cagr", "max_drawdown", "turnover", "trades")
 _FILLS_SHOWN = 5
+_FAILURES_SHOWN = 10
 _FILL_COLUMNS = ("timestamp", "symbol", "quantity", "price", "commission", "reason")
+_SWEEP_COLUMNS = ("number", "sweep", "trials", "committed", "failed", "reused", "created")
+_STUDY_COLUMNS = ("study", "sweeps", "trials", "committed", "failed", "best", "sharpe", "digest")
+_ABOUT = (
+    "key", "universe", "window_start", "window_end", "bars", "bars_per_year", "profile", "numerics",
+    "status", "error", "digest",
+)  # fmt: skip
+_ID_SHOWN, _FEWEST_ID = 12, 5
+"""Digits of a digest that people are shown, and how many at least stand for one rather than for a number."""
 
 StorePath = Annotated[str, typer.Argument(help="The study's folder.")]
+TrialName = "A trial's number or key, as study top shows it"
+WhichSweep = Annotated[
+    str | None,
+    typer.Option(
+        "--sweep",
+        help="One sweep of a study with several: its number or first digits, as study show lists them. The "
+        "newest when not given.",
+    ),
+]
 
 
 @app.command(epilog="Example: backtest-farm study top studies/momentum -n 10 --by calmar")
@@ -28,19 +51,18 @@ def top(
     store: StorePath,
     n: Annotated[int, typer.Option("-n", help="How many trials.", min=1)] = 20,
     by: Annotated[str, typer.Option(help="The metric to rank by, best first.")] = "sharpe",
+    sweep: WhichSweep = None,
     json: JsonFlag = False,
 ) -> None:
     """The best trials of a study."""
     with answering(json) as answer:
-        from backtest_farm.study import Study
-
-        study = Study.open(store)
+        study = _opened(store, sweep)
         best = study.best(n, by=by)
         metrics = (by, *(name for name in LEADER_METRICS if name != by))
         counts = study.summary()
         committed, trials = counts["committed"], counts["trials"]
         document = {"store": store, "by": by, "digest": study.digest, "committed": committed, "trials": best}
-        title = f"best {best.height} of {committed:,} trials by {by}"
+        title = f"best {best.height:,} of {committed:,} trials by {by}"
         if committed < trials:
             title += f" (unfinished: {trials - committed:,} of {trials:,} trials have not run yet)"
         elif best.height < min(n, committed):
@@ -55,25 +77,30 @@ def top(
 @app.command(epilog="Example: backtest-farm study replay studies/momentum 417 --fills fills.csv")
 def replay(
     store: StorePath,
-    trial: Annotated[str, typer.Argument(help="A trial's number or key, as study top shows it.")],
+    trial: Annotated[str, typer.Argument(help=f"{TrialName}.")],
     fills: Annotated[Path | None, typer.Option(help="Write all fills to this .csv or .parquet file.")] = None,
     equity: Annotated[
         Path | None, typer.Option(help="Write the equity curve to this .csv or .parquet file.")
     ] = None,
+    trades: Annotated[
+        Path | None, typer.Option(help="Write the round trips to this .csv or .parquet file.")
+    ] = None,
+    panel: Annotated[
+        str | None, typer.Option(help="Where the panel lies now, if it moved since the sweep.")
+    ] = None,
+    sweep: WhichSweep = None,
     json: JsonFlag = False,
 ) -> None:
     """Run one trial of a study again, check it against the stored digest, and show what it did."""
     with answering(json) as answer:
-        from backtest_farm.study import Study
-
-        exports = {"fills": fills, "equity": equity}
+        exports = {"fills": fills, "equity": equity, "trades": trades}
         for name, file in exports.items():
-            _check_export(name, file)
-        study = Study.open(store)
-        result = study.replay(int(trial) if trial.isdecimal() else trial)
+            check_export(f"--{name}", file)
+        study = _opened(store, sweep)
+        result = study.replay(_trial(trial), panel=_panel(panel))
         written = {name: file for name, file in exports.items() if file is not None}
         for name, file in written.items():
-            _export(getattr(result, name), file)
+            write_frame(getattr(result, name), file)
         all_fills = result.fills
         document = {
             "store": store,
@@ -88,11 +115,205 @@ def replay(
         }
         parts = [
             pairs(result.metrics, title=f"trial {trial} of {store}"),
-            f"digest: {result.digest}, equal to the stored one",
             *_fill_tables(all_fills, answer.width),
+            f"\ndigest: {result.digest}, equal to the stored one",
             *(plain(f"{name} written to {file}") for name, file in written.items()),
         ]
         answer.give(document, *parts)
+
+
+@app.command(name="ls", epilog="Example: backtest-farm study ls studies")
+def list_(
+    folder: Annotated[Path, typer.Argument(help="A folder with studies in it.")] = Path("studies"),
+    json: JsonFlag = False,
+) -> None:
+    """The studies in a folder: how far they are, and their best trial."""
+    with answering(json) as answer:
+        if not folder.is_dir():
+            raise InputError(f"{folder} is no folder", hint="name the one that holds your studies")
+        rows = [_listed(place) for place in sorted(path.parent for path in folder.glob("*/sweeps"))]
+        title = f"{counted(len(rows), 'study', 'studies')} in {folder}, each by its newest sweep"
+        unread = [
+            plain(f"{row['study']} cannot be read: {row['error']}")
+            for row in rows
+            if row["error"] is not None
+        ]
+        read = [row for row in rows if row["error"] is None]
+        answer.give(
+            {"folder": folder, "studies": rows},
+            table(read, _STUDY_COLUMNS, width=answer.width, title=title),
+            *unread,
+        )
+
+
+def _listed(place: Path) -> dict[str, Any]:
+    """Return one row of ``study ls``."""
+    row: dict[str, Any] = {**dict.fromkeys(_STUDY_COLUMNS), "study": place.name, "error": None}
+    try:
+        study = _opened(str(place), None)
+        counts = study.summary()
+        best = study.best(1)
+    except FarmError as error:
+        # One that is damaged, or that an older version wrote, does not hide the others.
+        return {**row, "error": error.message}
+    leader = best.row(0, named=True) if best.height else {}
+    return {
+        **row,
+        "sweeps": study.sweeps().height,
+        "trials": counts["trials"],
+        "committed": counts["committed"],
+        "failed": counts["committed"] - counts["ok"],
+        "best": leader.get("trial"),
+        "sharpe": leader.get("sharpe"),
+        "digest": counts["digest"][:_ID_SHOWN],
+    }
+
+
+@app.command(epilog="Example: backtest-farm study show studies/momentum 417")
+def show(
+    store: StorePath,
+    trial: Annotated[str | None, typer.Argument(help=f"{TrialName}; the whole study without it.")] = None,
+    sweep: WhichSweep = None,
+    json: JsonFlag = False,
+) -> None:
+    """What a study holds, or one of its trials: parameters, metrics, counters."""
+    with answering(json) as answer:
+        study = _opened(store, sweep)
+        if trial is not None:
+            row = study.trial(_trial(trial))
+            answer.give(row, *_trial_parts(row, study, store))
+            return
+        counts, sweeps, failures = study.summary(), study.sweeps(), study.failures()
+        provenance = study.provenance()
+        document = {
+            "summary": counts,
+            "sweeps": sweeps,
+            "failures": failures,
+            "provenance": provenance,
+        }
+        rows = [
+            {**row, "sweep": row["sweep"][:_ID_SHOWN], "created": row["created"][:16].replace("T", " ")}
+            for row in sweeps.to_dicts()
+        ]
+        states = ", ".join(f"{counts[name]:,} {name}" for name in ("ok", "error") if counts[name])
+        facts = {
+            "panel": f"{provenance['panel'].get('path')}, snapshot {provenance['panel'].get('snapshot')}",
+            "sweep": counts["sweep"],
+            "parameters": ", ".join(study.plan.columns) or "none: a single trial",
+            "rows": f"{counts['committed']:,} of {counts['trials']:,} trials: {states}",
+            "numerics": provenance["numerics"],
+            "hosts": provenance["hosts"],
+            "digest": counts["digest"],
+        }
+        parts = [
+            pairs(facts, title=store),
+            table(
+                rows, _SWEEP_COLUMNS, width=answer.width, title=f"\nhistory: {counted(len(rows), 'sweep')}"
+            ),
+        ]
+        if failures.height:
+            title = f"\nfirst {min(failures.height, _FAILURES_SHOWN):,} of {failures.height:,} failed trials"
+            heads = ("trial", "status", "error", "universe")
+            parts.append(
+                table(failures.head(_FAILURES_SHOWN).to_dicts(), heads, width=answer.width, title=title)
+            )
+        answer.give(document, *parts)
+
+
+def _trial_parts(row: Mapping[str, Any], study: Study, store: str) -> Iterator[Any]:
+    """Yield a row of a study in four parts."""
+    from backtest_farm.kernel.state import COUNTERS
+    from backtest_farm.kernel.summary import METRICS
+
+    about = {name: row[name] for name in _ABOUT if row[name] is not None}
+    yield pairs(about, title=f"trial {row['trial']} of {store}")
+    if study.plan.columns:
+        yield pairs({name: row[name] for name in study.plan.columns}, title="\nparameters")
+    yield pairs({name: row[name] for name in METRICS}, title="\nmetrics")
+    happened = {name: row[name] for name in COUNTERS if row[name] and name not in METRICS}
+    if happened:
+        yield pairs(happened, title="\nwhat happened how often")
+
+
+@app.command(epilog="Example: backtest-farm study export studies/momentum trials.parquet")
+def export(
+    store: StorePath,
+    file: Annotated[Path, typer.Argument(help="A .parquet, .csv or .arrow file.")],
+    sweep: WhichSweep = None,
+    json: JsonFlag = False,
+) -> None:
+    """Write all rows of a study to one file."""
+    with answering(json) as answer:
+        check_export("FILE", file, (".parquet", ".csv", ".arrow"))
+        rows = _opened(store, sweep).export(file)
+        answer.give({"store": store, "file": file, "rows": rows}, plain(f"{rows:,} rows written to {file}"))
+
+
+@app.command(epilog="Example: backtest-farm study verify studies/momentum --sample 20")
+def verify(
+    store: StorePath,
+    sample: Annotated[
+        int, typer.Option(help="Run so many trials again and compare their digests.", min=0)
+    ] = 0,
+    panel: Annotated[
+        str | None, typer.Option(help="Where the panel lies now, if it moved since the sweep.")
+    ] = None,
+    sweep: WhichSweep = None,
+    json: JsonFlag = False,
+) -> None:
+    """Read every file of a study, check it against its hash, and run some trials again."""
+    with answering(json) as answer:
+        found = _opened(store, sweep).verify(sample=sample, panel=_panel(panel))
+        shown = {
+            **{name: f"{found[name]:,}" for name in ("sweeps", "commits", "fragments", "rows")},
+            "read": size(found["bytes"]),
+            "run again": f"{counted(len(found['replayed']), 'trial')}, each with the stored digest"
+            if sample
+            else "none (--sample 20 runs some trials again)",
+            "unused": f"{found['unused']:,} files that no commit counts",
+        }
+        answer.give(found, pairs(shown, title=f"{store}: everything is as it was written"))
+
+
+def report(
+    store: StorePath,
+    out: Annotated[
+        Path | None, typer.Option(help="The HTML file to write; <study>.html when not given.")
+    ] = None,
+    sweep: WhichSweep = None,
+    json: JsonFlag = False,
+) -> None:
+    """Write one self-contained HTML file about a study: leaderboard, heat maps, curves, failures."""
+    with answering(json) as answer:
+        target = out or Path(f"{Path(store).absolute().name}.html")
+        check_export("--out", target, (".html",))
+        answer.note(f"reading {store}")
+        _opened(store, sweep).report(target)
+        answer.give({"store": store, "file": target}, plain(f"written: {target}"))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb that stands outside ``study`` to the tree."""
+    app.command(epilog="Example: backtest-farm report studies/momentum --out momentum.html")(report)
+
+
+def _opened(store: str, sweep: str | None) -> Study:
+    from backtest_farm.study import Study
+
+    # A sweep's number has few digits; more are the first ones of its id, even without any letter.
+    number = sweep is not None and sweep.isdecimal() and len(sweep) < _FEWEST_ID
+    return Study.open(store, int(sweep) if sweep is not None and number else sweep)
+
+
+def _panel(path: str | None) -> Panel | None:
+    from backtest_farm.panel import Panel
+
+    return None if path is None else Panel.open(path)
+
+
+def _trial(name: str) -> int | str:
+    # Keys have 32 characters, numbers far fewer.
+    return int(name) if name.isdecimal() and len(name) < _ID_SHOWN else name
 
 
 def _fill_tables(fills: pl.DataFrame, width: int) -> list[Any]:
@@ -103,27 +324,6 @@ def _fill_tables(fills: pl.DataFrame, width: int) -> list[Any]:
             (f"last {_FILLS_SHOWN} of", fills.tail(_FILLS_SHOWN)),
         ]
     return [
-        table(part.iter_rows(named=True), _FILL_COLUMNS, width=width, title=f"{words} {fills.height:,} fills")
+        table(part.to_dicts(), _FILL_COLUMNS, width=width, title=f"\n{words} {fills.height:,} fills")
         for words, part in parts
     ]
-
-
-def _check_export(name: str, file: Path | None) -> None:
-    if file is None:
-        return
-    if file.suffix not in {".csv", ".parquet"}:
-        raise InputError(
-            f"--{name} {file}: cannot tell the format from {file.suffix or 'no suffix'!r}",
-            hint="name a file that ends in .csv or .parquet",
-        )
-    if not file.absolute().parent.is_dir():
-        raise InputError(
-            f"--{name} {file}: the folder {file.absolute().parent} does not exist", hint="make it first"
-        )
-
-
-def _export(frame: pl.DataFrame, file: Path) -> None:
-    if file.suffix == ".csv":
-        frame.write_csv(file)
-    else:
-        frame.write_parquet(file)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import pkgutil
+from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest_farm.engine.tile import TileResult
+from backtest_farm.engine.ledgers import Fill, holdings, round_trips
+from backtest_farm.engine.tile import Market, TileResult
 from backtest_farm.errors import InputError
 from backtest_farm.kernel import CONTRACT_VERSION, RESULT_EPOCH
 from backtest_farm.kernel.state import BAR_COLUMNS, COUNTERS, FILL_VALUES, REASONS
@@ -34,6 +39,8 @@ class Result:
         ``ok``, or ``error`` when equity was not a finite number on some bar.
     profile : str
         The named set of rules.
+    look_ahead : bool
+        Whether orders filled at a price that their decision had seen (``same_close``).
     """
 
     def __init__(
@@ -44,10 +51,13 @@ class Result:
         *,
         cash: float,
         bars_per_year: float,
+        market: Market,
         timings: dict[str, float],
-        profile: str = "default",
+        profile: str,
+        look_ahead: bool,
     ) -> None:
         self._record = tile.record
+        self._market = market
         self._timestamps = timestamps
         self._symbols = symbols
         self.cash = cash
@@ -58,6 +68,7 @@ class Result:
         self.digest = tile.digests[0]
         self.status = "error" if tile.broken[0] else "ok"
         self.profile = profile
+        self.look_ahead = look_ahead
         self.contract_version = CONTRACT_VERSION
         self.result_epoch = RESULT_EPOCH
 
@@ -97,6 +108,74 @@ class Result:
             columns[name] = np.ascontiguousarray(self._record.values[:used, at])
         columns["reason"] = pl.Series([REASONS[code] for code in reasons.tolist()], dtype=pl.String)
         return pl.DataFrame(columns)
+
+    @cached_property
+    def trades(self) -> pl.DataFrame:
+        """Round trips that ended, in the order of their ends: see `backtest_farm.engine.ledgers.round_trips`.
+
+        Columns: symbol, side, quantity, entry_bar, exit_bar, entry_timestamp, exit_timestamp, entry_price,
+        exit_price, bars_held, pnl, reason.
+        """
+        import polars as pl
+
+        schema = {
+            "asset": pl.Int64, "side": pl.Int64, "quantity": pl.Float64, "entry_bar": pl.Int64,
+            "exit_bar": pl.Int64, "entry_price": pl.Float64, "exit_price": pl.Float64, "bars_held": pl.Int64,
+            "pnl": pl.Float64, "reason": pl.Int64,
+        }  # fmt: skip
+        trips = pl.DataFrame(round_trips(self._ledger()), schema)
+        moments = {
+            f"{end}_timestamp": self._timestamps[trips[f"{end}_bar"].to_numpy()] for end in ("entry", "exit")
+        }
+        named = trips.with_columns(
+            pl.Series("symbol", [self._symbols[a] for a in trips["asset"]], pl.String),
+            pl.Series("reason", [REASONS[code] for code in trips["reason"]], pl.String),
+            **{name: pl.Series(name, values) for name, values in moments.items()},
+        )
+        first = ["symbol", "side", "quantity", "entry_bar", "exit_bar", "entry_timestamp", "exit_timestamp"]
+        return named.select(*first, "entry_price", "exit_price", "bars_held", "pnl", "reason")
+
+    @cached_property
+    def positions(self) -> pl.DataFrame:
+        """What was held at the end of each bar: timestamp, symbol, quantity, value (money, at the mark)."""
+        import polars as pl
+
+        rows = list(holdings(self._ledger(), self._market))
+        bars, assets, quantities, values = zip(*rows, strict=True) if rows else ((), (), (), ())
+        columns: dict[str, Any] = {
+            "timestamp": self._timestamps[np.array(bars, np.int64)],
+            "symbol": pl.Series([self._symbols[a] for a in assets], dtype=pl.String),
+            "quantity": pl.Series(quantities, dtype=pl.Float64),
+            "value": pl.Series(values, dtype=pl.Float64),
+        }
+        return pl.DataFrame(columns)
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw equity, drawdown and exposure.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            A ``.png``, ``.svg`` or ``.html`` file to write instead of only returning the figure.
+
+        Returns
+        -------
+        plotly.graph_objects.Figure
+        """
+        # By name: the analysis room lies above this one, and is loaded only when somebody looks.
+        return pkgutil.resolve_name("backtest_farm.analysis:plot_result")(self, path)
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write one self-contained HTML file about this backtest, and return its path."""
+        return pkgutil.resolve_name("backtest_farm.analysis:report_result")(self, path)
+
+    def _ledger(self) -> Iterator[Fill]:
+        used = int(self._record.used[0])
+        keys, values = self._record.keys[:used].tolist(), self._record.values[:used].tolist()
+        for (_, _, bar, asset, reason), (quantity, base, price, commission, *_) in zip(
+            keys, values, strict=True
+        ):
+            yield Fill(bar, asset, reason, quantity, base, price, commission)
 
     def rebuilt_cash(self) -> np.ndarray:
         """Return cash at the end of every bar as the ledger of fills alone gives it, shape (n_bars,).

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import numpy as np
 
 from backtest_farm.engine.result import Result
-from backtest_farm.engine.tile import Market, listed_targets, ranked_targets, run_tile
-from backtest_farm.engine.trials import fits, market_of, single_terms, window_of
-from backtest_farm.engine.weights import weight_rows
+from backtest_farm.engine.targets import UNITS, fits, ranked_depth
+from backtest_farm.engine.tile import listed_targets, run_tile
+from backtest_farm.engine.trials import Ran, market_of, run_trials, single_values, terms_of, window_of
 from backtest_farm.errors import InputError
-from backtest_farm.factors.ranks import Window, ranked_window
-from backtest_farm.kernel.state import Targets, Terms
+from backtest_farm.factors.ranks import Window
+from backtest_farm.ingest.targets import target_rows
 from backtest_farm.panel import Panel
-from backtest_farm.spec import Costs, Fill, Limits, Sizing, Trading, has_axes
+from backtest_farm.spec import Costs, Fill, Limits, Sizing, Trading, Universe, UniverseSpec, has_axes
 from backtest_farm.spec import Window as WindowSpec
-from backtest_farm.strategy import TopN
+from backtest_farm.strategy import AnyStrategy
 
 FILL_ROWS = 4096
 """Fills there is room for at first; more is made when a backtest trades more."""
@@ -29,36 +31,48 @@ def run(
     *,
     start: Any = None,
     end: Any = None,
+    universe: Any = None,
     cash: float = 1_000_000.0,
     fill: Fill = "next_open",
     sizing: Sizing = "decision",
     costs: Costs | None = None,
     limits: Limits | None = None,
     profile: str = "default",
+    unit: Literal["weight", "value", "quantity"] = "weight",
+    keep_mask: np.ndarray | None = None,
 ) -> Result:
     """Run one backtest.
 
     Parameters
     ----------
     panel : Panel
-    strategy_or_weights : TopN, frame or ndarray
-        A strategy without axes; or target weights: a long frame (timestamp, symbol, weight) with one target
-        set per listed timestamp, where assets that are not listed are closed; or a wide frame (timestamp
-        and one column a symbol) or an (n_bars, n_assets) array over the panel's bars (or the window's),
-        where a row without any finite weight is no decision and NaN in a decision row closes.
+    strategy_or_weights : strategy, frame or ndarray
+        A strategy without axes; or targets: a long frame (timestamp, symbol, and weight, value or quantity)
+        with one target set per listed timestamp, where assets that are not listed are closed; or a wide frame
+        (timestamp and one column a symbol) or an (n_bars, n_assets) array over the panel's bars (or the
+        window's), where a row without any finite number is no decision and NaN in a decision row closes.
+        ``bf.KEEP`` in a frame leaves an asset's position and waiting order as they are.
     start, end : date, datetime or str, optional
         The window, both ends included; the panel's first and last bar when not given. Bars before `start`
-        only warm factors.
+        only warm factors. A start of ``"auto"`` is the first bar on which the signal can have a value.
+    universe : str or mapping, optional
+        Name of a universe of the panel (all its assets when not given), or a mapping as in a sweep file that
+        means exactly one. Orders only reduce where an asset is no member, and a member that leaves is sold.
     cash : float, default 1,000,000
         Starting cash.
-    fill : {"next_open"}
-        Orders decided on a bar fill at the next bar's open.
+    fill : {"next_open", "next_close", "same_close"}
+        At which price orders decided on a bar fill. ``same_close`` uses a price that the decision has seen:
+        the result is stamped ``look_ahead``.
     sizing : {"decision", "fill"}
         Whether quantities follow from equity and marks at the decision or from equity and prices at the fill.
     costs : Costs or mapping, default 10 bps commission
     limits : Limits or mapping, optional
         What bounds orders.
     profile : {"default"}
+    unit : {"weight", "value", "quantity"}
+        What the numbers of an array or wide frame are: parts of equity, money, or quantities.
+    keep_mask : ndarray of bool, shape as the array's, optional
+        True leaves an asset's position and waiting order as they are.
 
     Returns
     -------
@@ -75,37 +89,80 @@ def run(
     asked: dict[str, Any] = {"fill": fill, "sizing": sizing, "cash": cash, "profile": profile}
     asked |= {name: part for name, part in (("costs", costs), ("limits", limits)) if part is not None}
     trading = Trading(window=WindowSpec(start=start, end=end), **asked)
-    strategy = strategy_or_weights if isinstance(strategy_or_weights, TopN) else None
+    strategy = strategy_or_weights if isinstance(strategy_or_weights, AnyStrategy) else None
     axes = [*(has_axes(strategy) if strategy else ()), *has_axes(trading)]
     if axes:
         raise InputError(
             f"run() takes one value for each parameter, but {', '.join(axes)} is an axis",
             hint="give one value, or make a Sweep of it",
         )
+    held = one_universe(panel, universe)
+    if strategy is not None and (keep_mask is not None or unit != "weight"):
+        raise InputError("keep_mask and unit belong to arrays of targets, not to a strategy")
     if strategy is not None:
-        fits(panel, strategy)
-    window = window_of(panel, trading.window, strategy.warmup if strategy else 0)
-    if strategy is None:
-        targets = listed_targets(weight_rows(panel, window, strategy_or_weights))
-    else:
-        targets = ranked_targets(*ranked_window(panel, strategy.signal, window, strategy.n))
+        fits(panel, [strategy])
+        window = window_of(panel, trading.window, [strategy])
+        spec = SimpleNamespace(
+            strategy=strategy, **{name: getattr(trading, name) for name in Trading.model_fields}
+        )
+        return run_one(panel, window, spec, held, ranked_depth([strategy]))
+    window = window_of(panel, trading.window)
+    rows = target_rows(panel.timestamps, panel.symbols, slice(*window), strategy_or_weights, unit, keep_mask)
+    every_bar = np.ones((1, window.stop - window.start), np.uint8)
+    targets = listed_targets(rows.values, every_bar, rows.keep, UNITS[rows.unit])
     prepared = time.perf_counter()
-    trial = single_terms(strategy, trading)
-    return run_one(panel, window, trial, targets, {"signal": prepared - began}, market_of(panel, window))
-
-
-def run_one(
-    panel: Panel, window: Window, trial: Terms, targets: Targets, timings: dict[str, float], market: Market
-) -> Result:
-    """Run a tile of one with curve and ledger, and return it as a Result."""
-    began = time.perf_counter()
+    trial = terms_of(1, single_values(trading), weight=1.0)
+    market = market_of(panel, window, held)
     tile = run_tile(market, trial, targets, record_bars=True, fill_rows=FILL_ROWS)
-    timings = {**timings, "simulation": time.perf_counter() - began}
+    seconds = {"signal": prepared - began, "simulation": time.perf_counter() - prepared}
+    return _result(panel, window, trading, Ran(tile, market, {}, seconds))
+
+
+def run_one(panel: Panel, window: Window, spec: Any, universe: Universe, depth: int | None) -> Result:
+    """Run one trial with curve and ledger.
+
+    Parameters
+    ----------
+    panel, window : Panel, Window
+    spec : SweepSpec
+        Without axes.
+    universe : Universe
+    depth : int or None
+        How many ranks to take from the node's cache, or build: see `ranked_depth`.
+    """
+    ran = run_trials(
+        panel, window, spec, universe, 1, single_values(spec), depth, record_bars=True, fill_rows=FILL_ROWS
+    )
+    return _result(panel, window, spec, ran)
+
+
+def one_universe(panel: Panel, universe: Any) -> Universe:
+    """Return the one universe that a name or mapping means on a panel.
+
+    Raises
+    ------
+    InputError
+        If it means several, or the panel lacks it.
+    """
+    asked = universe if isinstance(universe, Mapping) else {"of": universe or "all"}
+    found = panel.expand(UniverseSpec(**asked))
+    if len(found) != 1:
+        raise InputError(
+            f"run() takes one universe, but {universe!r} means {len(found)}",
+            hint="give a name, or make a Sweep with universes of it",
+        )
+    return found[0]
+
+
+def _result(panel: Panel, window: Window, trading: Any, ran: Ran) -> Result:
     return Result(
-        tile,
+        ran.tile,
         np.asarray(panel.timestamps[window.start : window.stop]),
         panel.symbols,
-        cash=float(trial.starting_cash[0]),
+        cash=trading.cash,
         bars_per_year=panel.bars_per_year,
-        timings=timings,
+        market=ran.market,
+        timings=ran.seconds,
+        profile=trading.profile,
+        look_ahead=trading.fill == "same_close",
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from backtest_farm.kernel import state
 from backtest_farm.kernel.book import DONE, NEED_SLOTS, advance, finish
-from backtest_farm.kernel.state import Lives, Record, Slab, Targets, Terms, frozen
+from backtest_farm.kernel.state import Events, Record, Slab, Targets, Terms, frozen
 from backtest_farm.kernel.summary import METRICS, summarise
 
 SPARE_SLOTS = 8
@@ -26,13 +27,13 @@ class Market:
     ----------
     slabs : tuple of Slab
         Consecutive prices; their rows together are the window's bars.
-    lives : Lives
-        Ends of life in window bars.
+    events : Events
+        Members that join and leave, and ends of life, in window bars.
     bars_per_year : float
     """
 
     slabs: tuple[Slab, ...]
-    lives: Lives
+    events: Events
     bars_per_year: float
 
     @property
@@ -71,107 +72,157 @@ class TileResult:
 
 
 def market(
-    open_: np.ndarray, close: np.ndarray, end_bar: np.ndarray, payout: np.ndarray, bars_per_year: float
+    blocks: Sequence[tuple[np.ndarray, np.ndarray]],
+    end_bar: np.ndarray,
+    payout: np.ndarray,
+    bars_per_year: float,
+    member: np.ndarray | None = None,
 ) -> Market:
-    """Return the market of one window held in one slab.
+    """Return the market of one window.
 
     Parameters
     ----------
-    open_, close : ndarray of float64, shape (n_bars, n_assets)
-        Prices of the window's bars; NaN = no bar.
+    blocks : sequence of pairs of ndarray of float64, shape (n, n_assets)
+        Opens and closes of consecutive runs of the window's bars; NaN = no bar.
     end_bar : ndarray of int64, shape (n_assets,)
         Last bar of each life, counted from the window's first bar; ``2**62`` = no end.
     payout : ndarray of float64, shape (n_assets,)
         Price paid at the end of life; NaN = the mark.
     bars_per_year : float
+    member : ndarray of uint8, shape (n_bars, n_assets), optional
+        1 where the asset belongs to the universe; without it all always do.
     """
-    slab = Slab(frozen(open_), frozen(close), 0)
-    return Market(
-        (slab,),
-        state.new_lives(np.asarray(end_bar, np.int64), np.asarray(payout, float)),
-        float(bars_per_year),
-    )
+    slabs, first = [], 0
+    for open_, close in blocks:
+        slabs.append(Slab(frozen(open_), frozen(close), first))
+        first += len(close)
+    events = state.new_events(np.asarray(end_bar, np.int64), np.asarray(payout, float), member)
+    return Market(tuple(slabs), events, float(bars_per_year))
 
 
 def terms(
     n_trials: int,
     *,
     n=0,
-    weight=0.0,
-    rebalance=1,
+    quantile=0.0,
+    weight=1.0,
+    short_weight=0.0,
+    schedule=0,
+    fill=state.NEXT_OPEN,
     sizing=state.SIZE_AT_DECISION,
     max_wait=5,
     commission_bps=0.0,
+    per_share=0.0,
+    min_commission=0.0,
+    max_commission_frac=0.0,
     half_spread_bps=0.0,
     slippage_bps=0.0,
+    afford=state.SCALE,
+    margin=0.0,
+    lot=0.0,
+    lot_down=0,
+    band=0.0,
+    band_rel=0.0,
+    min_notional=0.0,
     cash=1_000_000.0,
 ) -> Terms:
-    """Return the parameters of a tile; every argument is one value for all trials or one value per trial."""
+    """Return the parameters of a tile; every argument is one value for all trials or one value per trial.
 
-    def column(values, dtype) -> np.ndarray:
+    Codes are those of ``kernel.state``; what they mean is in ``docs/accounting.md``. Ranked targets take the
+    first `n` names at `weight` each, or with ``n == 0`` the best and worst `quantile` of the ranked names, at
+    `weight` and -`short_weight` for a whole side. Listed targets are multiplied by `weight`.
+    """
+
+    def column(values, dtype=np.float64) -> np.ndarray:
         return frozen(np.broadcast_to(np.asarray(values, dtype), (n_trials,)), dtype)
 
-    half_spread = column(half_spread_bps, np.float64) / 1e4
-    slippage = column(slippage_bps, np.float64) / 1e4
+    def table(*columns) -> np.ndarray:
+        return frozen(np.stack([column(values) for values in columns], axis=1))
+
+    half_spread = column(half_spread_bps) / 1e4
+    slippage = column(slippage_bps) / 1e4
     # Beyond the limit both parts shrink alike, so that the ledger's columns still sum to the price's
     # distance.
     total = half_spread + slippage
     over = total > MAX_PRICE_FRACTION
     shrink = np.where(over, MAX_PRICE_FRACTION / np.where(over, total, 1.0), 1.0)
+    cap = np.where(np.asarray(max_commission_frac) > 0.0, max_commission_frac, state.NO_CAP)
     return Terms(
         n=column(n, np.int64),
-        weight=column(weight, np.float64),
-        rebalance=column(rebalance, np.int64),
+        quantile=column(quantile),
+        weight=column(weight),
+        short_weight=column(short_weight),
+        schedule=column(schedule, np.int64),
+        fill=column(fill, np.int64),
         sizing=column(sizing, np.int64),
         max_wait=column(max_wait, np.int64),
-        commission=frozen(column(commission_bps, np.float64) / 1e4),
+        limits=table(band, band_rel, min_notional, lot, np.where(lot_down, 0.0, 0.5)),
+        starting_cash=column(cash),
+        afford=column(afford, np.int64),
+        margin=column(margin),
+        fees=table(column(commission_bps) / 1e4, per_share, min_commission, cap),
         half_spread=frozen(half_spread * shrink),
         slippage=frozen(slippage * shrink),
-        starting_cash=column(cash, np.float64),
     )
 
 
-def ranked_targets(ids: np.ndarray, counts: np.ndarray) -> Targets:
-    """Return targets that are the first n of each bar's ranking.
+def ranked_targets(ids: np.ndarray, counts: np.ndarray, fires: np.ndarray) -> Targets:
+    """Return targets that come from each bar's ranking; how many, and at what weight, say the terms.
 
     Parameters
     ----------
     ids : ndarray of int32, shape (n_bars, depth)
-        Asset ids, best first.
+        Asset ids, best first. Quantiles count from both ends, so they need all that can be ranked.
     counts : ndarray of int64, shape (n_bars,)
-        How many of a row are ranked.
+        How many of a row are ranked; a row of 0 is no decision.
+    fires : ndarray of uint8, shape (n_schedules, n_bars)
+        What each schedule says of a bar: 0 nothing, 1 decide, 2 decide to hold nothing.
     """
     n_bars, depth = ids.shape
     starts = np.arange(n_bars + 1, dtype=np.int64) * depth
-    return Targets(
-        frozen(starts, np.int64),
-        frozen(counts, np.int64),
-        frozen(ids.reshape(-1), np.int32),
-        frozen(np.zeros(0)),
-        0,
-    )
+    return _targets(fires, counts > 0, starts, counts, ids.reshape(-1), np.zeros(0), 0, state.WEIGHTS)
 
 
-def listed_targets(weights: np.ndarray) -> Targets:
-    """Return targets from a table of weights.
+def listed_targets(
+    values: np.ndarray,
+    fires: np.ndarray,
+    keep: np.ndarray | None = None,
+    kind: int = state.WEIGHTS,
+    assets: np.ndarray | None = None,
+) -> Targets:
+    """Return targets from a table.
 
     Parameters
     ----------
-    weights : ndarray of float64, shape (n_bars, n_assets)
-        A row without any finite weight is no decision; NaN in a decision row is weight 0.
+    values : ndarray of float64, shape (n_bars, n_assets)
+        Weights, values in money or quantities. A row without any finite number is no decision; NaN in a
+        decision row is 0.
+    fires : ndarray of uint8, shape (n_schedules, n_bars)
+        As for `ranked_targets`.
+    keep : ndarray of bool, shape (n_bars, n_assets), optional
+        Assets whose position and waiting order a decision leaves as they are, whatever their value.
+    kind : int
+        What `values` are: ``WEIGHTS``, ``VALUES`` or ``QUANTITIES`` of ``kernel.state``.
+    assets : ndarray of int64, ascending, optional
+        The asset ids of the columns, where they are not all of the panel's.
     """
-    finite = np.isfinite(weights)
+    kept = np.zeros(values.shape, bool) if keep is None else np.asarray(keep, bool)
+    finite = np.isfinite(values) & ~kept
     decides = finite.any(axis=1)
-    # A decision to hold nothing must still be a row of one candidate; weight 0 is no target.
-    keep = finite & (weights != 0.0)
-    keep[:, 0] |= decides & ~keep.any(axis=1)
-    lengths = keep.sum(axis=1)
+    # An absent asset is 0 anyway, so zeros need no place; a kept one is NaN.
+    listed = ((finite & (values != 0.0)) | kept) & decides[:, None]
+    lengths = listed.sum(axis=1)
+    rows, ids = np.nonzero(listed)
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    rows, ids = np.nonzero(keep)
-    values = np.nan_to_num(weights[rows, ids], nan=0.0)
-    return Targets(
-        frozen(starts, np.int64), frozen(lengths, np.int64), frozen(ids, np.int32), frozen(values), 1
-    )
+    wanted = np.where(kept[rows, ids], np.nan, values[rows, ids])
+    ids = ids if assets is None else assets[ids]
+    return _targets(fires, decides, starts, lengths, ids, wanted, 1, kind)
+
+
+def _targets(fires, decides, starts, lengths, ids, values, listed, kind) -> Targets:
+    fires = np.where((fires == state.DECIDE) & ~decides, state.IDLE, fires)
+    rows = frozen(fires.T, np.uint8), frozen(starts, np.int64), frozen(lengths, np.int64)
+    return Targets(*rows, frozen(ids, np.int32), frozen(values), listed, kind)
 
 
 def run_tile(
@@ -202,26 +253,24 @@ def run_tile(
     TileResult
     """
     n_trials, n_bars, n_assets = len(trials.n), window.n_bars, window.n_assets
+    # Enough to hold one set of names and wait for another; quantiles take what they need as they go.
     most = int(targets.row_length.max(initial=0)) if targets.listed else int(trials.n.max(initial=0))
     capacity = max(1, min(n_assets, 2 * most + SPARE_SLOTS))
     book = state.new_book(trials.starting_cash, n_assets, capacity)
     record = state.new_record(n_bars if record_bars else 0, n_trials, fill_rows)
-    todo = np.zeros((2, capacity), np.int64)
-    wanted, owner = np.zeros(n_assets), np.zeros(n_assets, np.int64)
+    scratch = state.new_scratch(n_assets, capacity)
     bars_per_call = max(1, TRIAL_BARS_PER_CALL // n_trials)
     for slab in window.slabs:
         stop = slab.first + slab.close.shape[0]
         while book.clock[0] < stop:
             until = min(stop, int(book.clock[0]) + bars_per_call)
-            code = advance(
-                book, slab, trials, window.lives, targets, record, todo, wanted, owner, until, n_bars
-            )
+            code = advance(book, slab, trials, window.events, targets, record, scratch, until, n_bars)
             if code == DONE:
                 continue
             if code == NEED_SLOTS:
-                capacity *= 2
+                capacity = min(n_assets, 2 * capacity)
                 book = state.grown(book, capacity)
-                todo = np.zeros((2, capacity), np.int64)
+                scratch = state.new_scratch(n_assets, capacity)
             else:
                 record = state.roomier(record, 2 * len(record.keys) + 3 * int(book.slots.sum()))
     finish(book)

@@ -10,9 +10,7 @@ import numpy as np
 from filelock import FileLock
 
 from backtest_farm.engine.tile import market, ranked_targets, run_tile, terms
-from backtest_farm.factors.kernels import momentum
-from backtest_farm.factors.ranks import rank
-from backtest_farm.kernel.state import frozen
+from backtest_farm.factors import kernels
 
 _MARK = "complete"
 
@@ -27,7 +25,7 @@ def compile_once() -> None:
     wait.
 
     numba's cache survives simultaneous writers, but each of them would compile for itself: on a node with
-    many workers that is the same ten seconds of work on every core.
+    many workers that is the same half a minute of work on every core.
     """
     if is_compiled():
         return
@@ -44,12 +42,10 @@ def _mark() -> Path:
 
 def _run_everything() -> None:
     """Call every compiled function once with arrays of the types that it always gets."""
-    prices = np.ones((2, 1))
-    factor = np.empty((2, 1))
-    momentum(frozen(prices), 1, 0, factor)
-    targets = ranked_targets(*rank(factor, np.full(1, 2**62), 1))
+    kernels.warm()
+    prices, never = np.ones((2, 1)), np.full(1, 2**62)
     run_tile(
-        market(prices, prices, np.full(1, 2**62), np.full(1, np.nan), 252.0),
-        terms(1, n=1, weight=1.0),
-        targets,
+        market([(prices, prices)], never, np.full(1, np.nan), 252.0),
+        terms(1, n=1),
+        ranked_targets(np.zeros((2, 1)), np.ones(2), np.ones((1, 2))),
     )

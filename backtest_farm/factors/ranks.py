@@ -1,32 +1,25 @@
-"""Rankings: built once per node for every factor, window and depth, however many trials use them.
-
-A ranking is a pure function of what its key names, so any process may build it and all others read it. The
-file lies in the node's cache folder, is checked against its own hash at every load, and is rebuilt when it is
-missing or damaged.
-"""
+"""Rankings: built once per node for every factor, window, universe and depth, for however many trials."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import tempfile
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock
 
-from backtest_farm.cache import cache_root
-from backtest_farm.factors.kernels import momentum, rank_rows
-from backtest_farm.factors.spec import Momentum
+from backtest_farm.factors.fields import factor_field, identity
+from backtest_farm.factors.kernels import rank_rows
+from backtest_farm.factors.spec import AnyFactor
+from backtest_farm.factors.stored import built_once
 from backtest_farm.identity import digest
-from backtest_farm.kernel import RESULT_EPOCH
 from backtest_farm.kernel.state import frozen
 from backtest_farm.panel import Panel
+from backtest_farm.spec import Universe
 
-CACHE_BYTES = 2 * 2**30
-"""Rankings kept on a node; the least recently built go first."""
+SHALLOW = 100
+"""Places up to which insertion is faster than sorting each bar."""
+
+EVERYONE = Universe()
+"""All assets of a panel: the universe for which no mask is made or read."""
 
 
 class Window(NamedTuple):
@@ -44,7 +37,7 @@ class Ranking(NamedTuple):
     ids : ndarray of int32, shape (n_bars, depth)
         Asset ids, best first; 0 beyond the bar's count.
     counts : ndarray of int64, shape (n_bars,)
-        How many assets of the bar have a value.
+        How many assets of the bar are ranked.
     """
 
     ids: np.ndarray
@@ -52,28 +45,21 @@ class Ranking(NamedTuple):
 
 
 class Built(NamedTuple):
-    """A ranking and whether this call had to build it."""
+    """A ranking, whether this call had to build it, and whether it had to compute the factor for that."""
 
     ranking: Ranking
     fresh: bool
+    fresh_factor: bool
 
 
-def factor_values(panel: Panel, factor: Momentum, stop: int) -> np.ndarray:
-    """Return a factor on the panel's bars before `stop`.
-
-    Returns
-    -------
-    ndarray of float64, shape (stop, n_assets)
-        NaN where the factor has no value.
-    """
-    close = frozen(panel["close"][:stop])
-    out = np.empty(close.shape)
-    momentum(close, factor.lookback, factor.skip, out)
-    return out
-
-
-def rank(values: np.ndarray, last_bar: np.ndarray, depth: int) -> Ranking:
-    """Rank each row of `values`, largest first, ties to the lower asset id, NaN never.
+def rank(
+    values: np.ndarray,
+    last_bar: np.ndarray,
+    depth: int,
+    member: np.ndarray | None = None,
+    ids: np.ndarray | None = None,
+) -> Ranking:
+    """Rank each row of `values`, largest first, ties to the lower asset id, NaN and infinities never.
 
     Parameters
     ----------
@@ -82,96 +68,60 @@ def rank(values: np.ndarray, last_bar: np.ndarray, depth: int) -> Ranking:
         Last bar of each life, counted from the first row; later rows leave the asset out.
     depth : int
         Places to fill.
+    member : ndarray of uint8, shape (n_bars, n_assets), optional
+        1 = may be ranked; everyone may when it is not given.
+    ids : ndarray of int32, shape (n_bars, depth), optional
+        Zeros, where the ids are to be written.
     """
     n_bars, n_assets = values.shape
-    depth = min(depth, n_assets)
-    ids = np.zeros((n_bars, depth), np.int32)
-    counts = np.zeros(n_bars, np.int64)
-    rank_rows(frozen(values), frozen(last_bar, np.int64), depth, ids, counts)
+    depth, counts = min(depth, n_assets), np.zeros(n_bars, np.int64)
+    ids = np.zeros((n_bars, depth), np.int32) if ids is None else ids
+    if depth <= SHALLOW:
+        mask = frozen(np.zeros((0, 0)) if member is None else member, np.uint8)
+        rank_rows(frozen(values), frozen(last_bar, np.int64), mask, depth, ids, counts)
+        return Ranking(ids, counts)
+    for row in range(n_bars):
+        lives = np.isfinite(values[row]) & (last_bar >= row)
+        known = np.flatnonzero(lives if member is None else lives & (member[row] != 0))
+        best = known[np.argsort(-values[row, known], kind="stable")][:depth]
+        counts[row] = len(best)
+        ids[row, : len(best)] = best
     return Ranking(ids, counts)
 
 
-def ranked_window(panel: Panel, factor: Momentum, window: Window, depth: int) -> Ranking:
-    """Compute the ranking of a factor over a window; bars before it only warm the factor."""
-    values = factor_values(panel, factor, window.stop)
-    return rank(values[window.start :], panel.ends.bar - window.start, depth)
-
-
-def ranking(panel: Panel, factor: Momentum, window: Window, depth: int) -> Built:
+def ranking(
+    panel: Panel, factor: AnyFactor, window: Window, depth: int, universe: Universe = EVERYONE
+) -> Built:
     """Return the ranking of a factor over a window, from the node's cache or built now.
 
     Parameters
     ----------
     panel : Panel
-    factor : Momentum
+    factor : AnyFactor
         Without axes.
     window : Window
+        Bars before it only warm the factor.
     depth : int
         How many places the trials need at most.
+    universe : Universe, default all
+        Only the members of each bar are ranked; the factor itself is computed on all assets.
     """
-    key = digest(
-        {
-            "data": panel.digest(factor.fields, window.stop),
-            "factor": factor.model_dump(),
-            "window": list(window),
-            "depth": depth,
-            "universe": "all",
-            "epoch": RESULT_EPOCH,
-        }
-    )
+    n_bars, depth = window.stop - window.start, min(depth, panel.shape[1])
+    place = {"window": list(window), "depth": depth, "members": None}
+    if universe != EVERYONE:
+        place["members"] = panel.members_digest(universe, *window)
+    fresh_factor = False
 
-    folder = cache_root() / "rankings"
-    path = folder / key
-    size = window.stop - window.start, min(depth, panel.shape[1])
-    known = _load(path, *size)
-    if known is not None:
-        return Built(known, False)
-    with contextlib.ExitStack() as locked:
-        # A full, foreign or read-only cache folder costs a build in each process, never a result.
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # One builder per node: the others wait for its file instead of computing the same.
-            locked.enter_context(FileLock(path.with_suffix(".lock")))
-            known = _load(path, *size)
-            if known is not None:
-                return Built(known, False)
-        made = ranked_window(panel, factor, window, depth)
-        with contextlib.suppress(OSError):
-            _save(path, made)
-            _prune(folder)
-    return Built(made, True)
+    def build(table: np.ndarray) -> None:
+        nonlocal fresh_factor
+        values, fresh_factor = factor_field(panel, factor, window.stop)
+        rows = slice(window.start, window.stop)
+        member = None if universe == EVERYONE else panel.members(universe)[rows]
+        ids = table[n_bars:].reshape(n_bars, depth)
+        made = rank(values[rows], panel.ends.bar - window.start, depth, member, ids)
+        table[:n_bars] = made.counts
 
-
-def _save(path: Path, made: Ranking) -> None:
-    data = made.counts.tobytes() + made.ids.tobytes()
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(hashlib.sha256(data).digest())
-        file.write(data)
-    os.replace(file.name, path)
-
-
-def _load(path: Path, n_bars: int, depth: int) -> Ranking | None:
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    data = memoryview(content)[32:]
-    if len(data) != n_bars * (8 + 4 * depth) or hashlib.sha256(data).digest() != content[:32]:
-        return None
-    counts = np.frombuffer(data[: 8 * n_bars], np.int64)
-    return Ranking(np.frombuffer(data[8 * n_bars :], np.int32).reshape(n_bars, depth), counts)
-
-
-def _prune(folder: Path) -> None:
-    files = []
-    for path in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            status = path.stat()
-            files.append((status.st_mtime, status.st_size, path))
-    excess = sum(size for _, size, _ in files) - CACHE_BYTES
-    for _, size, path in sorted(files):
-        if excess <= 0:
-            break
-        if path.suffix != ".lock":
-            path.unlink(missing_ok=True)
-            excess -= size
+    key = digest({**identity(panel, factor, window.stop), **place})
+    table, fresh = built_once("ranking", key, (n_bars * (1 + depth),), np.int32, build)
+    made = Ranking(table[n_bars:].reshape(n_bars, depth), table[:n_bars].astype(np.int64))
+    return Built(made, fresh, fresh_factor)

@@ -1,8 +1,8 @@
-"""Running a sweep: one scheduling loop, two executors, a worker, and what people see meanwhile."""
+"""Running a sweep: one scheduling loop, two executors, a worker, and what is told meanwhile."""
 
-from backtest_farm.farm.executor import Executor, InlineExecutor, SweepRequest
+from backtest_farm.farm.executor import InlineExecutor
 from backtest_farm.farm.harvest import RunSummary
-from backtest_farm.farm.progress import Progress
 from backtest_farm.farm.run import run_sweep
+from backtest_farm.farm.worker import SweepRequest
 
-__all__ = ["Executor", "InlineExecutor", "Progress", "RunSummary", "SweepRequest", "run_sweep"]
+__all__ = ["InlineExecutor", "RunSummary", "SweepRequest", "run_sweep"]

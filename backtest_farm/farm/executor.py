@@ -2,48 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from backtest_farm.farm.worker import Receipt, run_shard
+from backtest_farm.farm.worker import Receipt, SweepRequest, Task, run_shard
 
-
-@dataclass(frozen=True, slots=True)
-class SweepRequest:
-    """A sweep as strings and numbers: all that a worker, on this machine or another, needs to know of it.
-
-    Attributes
-    ----------
-    spec_json : str
-        The frozen sweep as canonical JSON text.
-    sweep_id : str
-        The sweep's digest.
-    n_atoms, n_trials : int
-        How many atoms and trials it has.
-    store : str
-        The study's folder or URI.
-    job : str
-        ``package.module:function`` that turns `spec_json` into a `worker.Job`.
-    estimated_seconds : float
-        The plan's estimate of CPU seconds for the whole sweep.
-    note : str
-        What people should know while they wait for the first rows.
-    """
-
-    spec_json: str
-    sweep_id: str
-    n_atoms: int
-    n_trials: int
-    store: str
-    job: str = "backtest_farm.farm.job:open_job"
-    estimated_seconds: float = 0.0
-    note: str = ""
-
-    def task(self) -> tuple[str, str, str, str]:
-        """Return what `worker.run_shard` takes before the atoms."""
-        return self.spec_json, self.sweep_id, self.store, self.job
+RAY_START = 5.0
+"""Seconds until Ray's first task runs."""
 
 
 class Executor(Protocol):
@@ -66,21 +33,15 @@ class Executor(Protocol):
     queue: int
     longest_shard: float
 
-    def submit(self, request: SweepRequest, atoms: Sequence[int]) -> Future[list[Receipt]]:
-        """Run atoms of a sweep; the future gives a receipt for each of them.
+    def submit(self, request: SweepRequest, tasks: Sequence[Task]) -> Future[list[Receipt]]:
+        """Do atoms of a sweep; the future gives a receipt for each of them.
 
         Its exception says that the shard lost its worker more often than the executor retries: any of its
         atoms may be the cause, and some may have written their fragments.
         """
-        ...
-
-    def cancel(self, shards: Iterable[Future]) -> None:
-        """Drop shards that did not end; the executor can be used again."""
-        ...
 
     def close(self) -> None:
         """Leave no process behind; the executor cannot be used again."""
-        ...
 
 
 class InlineExecutor:
@@ -92,14 +53,31 @@ class InlineExecutor:
     # Dispatch costs nothing here, so shards stay short: progress and interrupts get a turn between them.
     longest_shard = 0.25
 
-    def submit(self, request: SweepRequest, atoms: Sequence[int]) -> Future[list[Receipt]]:
+    def submit(self, request: SweepRequest, tasks: Sequence[Task]) -> Future[list[Receipt]]:
         """Run the shard to its end, however long that takes; see `Executor.submit`."""
         ended: Future[list[Receipt]] = Future()
-        ended.set_result(run_shard(*request.task(), atoms))
+        ended.set_result(run_shard(request, tasks))
         return ended
-
-    def cancel(self, shards: Iterable[Future]) -> None:
-        """Every shard has ended."""
 
     def close(self) -> None:
         """There is no other process."""
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Choice(NamedTuple):
+    """Who runs a sweep, on how many cores, and about how many seconds that takes."""
+
+    executor: str
+    workers: int
+    seconds: float
+
+
+def quickest(cpu_seconds: float, workers: int | None = None) -> Choice:
+    """Return what ends first, Ray's start included."""
+    alone = Choice("inline", 1, cpu_seconds)
+    cores = workers or available_cores()
+    return min(alone, Choice("ray", cores, RAY_START + cpu_seconds / cores), key=lambda one: one.seconds)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
+import platform
 import secrets
 import time
 from collections import Counter, defaultdict
@@ -9,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from backtest_farm.errors import FarmError
+from backtest_farm.farm.backlog import Backlog
 from backtest_farm.farm.interrupts import held_back
 from backtest_farm.farm.loop import commit_due
 from backtest_farm.farm.worker import Receipt
@@ -23,8 +27,9 @@ class RunSummary:
     ----------
     n_trials, n_committed, n_failed : int
         Trials of the sweep, those in the study now, and those of them whose status is not ``ok``.
-    n_new : int
-        Trials that this run added.
+    n_executed, n_reused, n_duplicates : int
+        Trials that this run simulated; whose rows it copied from other sweeps of the study; or from twins of
+        their own sweep.
     seconds : float
         Wall time of the run.
     executor : str
@@ -37,15 +42,22 @@ class RunSummary:
         CPU seconds of this run by stage, summed over workers.
     """
 
-    n_trials: int
-    n_committed: int
-    n_failed: int
-    n_new: int = 0
+    n_trials: int = 0
+    n_committed: int = 0
+    n_failed: int = 0
+    n_executed: int = 0
+    n_reused: int = 0
+    n_duplicates: int = 0
     seconds: float = 0.0
     executor: str = "none"
     workers: int = 0
     counters: Counter[str] = field(default_factory=Counter)
     stage_seconds: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def n_new(self) -> int:
+        """Trials that this run added, or ran again."""
+        return self.n_executed + self.n_reused + self.n_duplicates
 
 
 class Harvest:
@@ -57,12 +69,16 @@ class Harvest:
         Where to commit.
     n_trials : int
         Trials of the sweep.
+    backlog : Backlog
+        What the run does.
     clock : callable
         Seconds, never going back.
     """
 
-    def __init__(self, store: StudyStore, n_trials: int, clock: Callable[[], float]) -> None:
-        self._store, self._clock = store, clock
+    def __init__(
+        self, store: StudyStore, n_trials: int, backlog: Backlog, clock: Callable[[], float]
+    ) -> None:
+        self._store, self._backlog, self._clock = store, backlog, clock
         # A name for this run's notes.
         self._run = f"{time.time_ns() // 1_000_000:013d}-{secrets.token_hex(4)}"
         self._n_notes = 0
@@ -70,8 +86,8 @@ class Harvest:
         self._last_commit = clock()
         self.n_atoms_done = 0
         self.errors: dict[int, tuple[FarmError, str]] = {}
-        there = store.committed().values()
-        self.summary = RunSummary(n_trials, sum(one.rows for one in there), sum(one.failed for one in there))
+        self.summary = RunSummary(n_trials)
+        self._count()
 
     def take(self, receipts: Iterable[Receipt], last: bool = False) -> None:
         """Take in what an executor returned, and commit when it is time to, or these are the `last` ones."""
@@ -110,19 +126,41 @@ class Harvest:
 
     def _commit(self) -> None:
         """Commit what waits, and note beside it who did it and how long it took."""
-        fragments = [receipt.fragment for receipt in self._waiting if receipt.fragment is not None]
-        new = self._store.commit(fragments)
-        self.summary.n_new += sum(fragment.rows for fragment in new)
-        # Another driver may have committed some of them, or others, meanwhile.
-        there = self._store.committed().values()
-        self.summary.n_committed = sum(fragment.rows for fragment in there)
-        self.summary.n_failed = sum(fragment.failed for fragment in there)
+        summary, again = self.summary, self._backlog.again
+        made = {receipt.atom: receipt.fragment for receipt in self._waiting if receipt.fragment is not None}
+        stands = [
+            # Rows that are done again came into the sweep as they did the first time.
+            one._replace(copied=again[atom].copied, replaces=again[atom].sha256) if atom in again else one
+            for atom, one in made.items()
+        ]
+        new = {one.atom for one in self._store.commit(stands)}
+        ran, first = made.keys() & (new | again.keys()), new - again.keys()
+        twins = first & self._backlog.twins.keys()
+        summary.n_executed += sum(made[atom].rows - made[atom].copied for atom in ran)
+        summary.n_duplicates += sum(made[atom].copied for atom in twins)
+        summary.n_reused += sum(made[atom].copied for atom in first - twins)
+        self._count()
         kept = ("atom", "pid", "host", "elapsed", "seconds")
         atoms = [{name: getattr(receipt, name) for name in kept} for receipt in self._waiting]
         self._waiting.clear()
         self._last_commit = self._clock()
         self._n_notes += 1
-        self._store.put_note(f"{self._run}-{self._n_notes:06d}", {"atoms": atoms})
+        note = {"atoms": atoms, "versions": _versions() if self._n_notes == 1 else {}}
+        self._store.put_note(f"{self._run}-{self._n_notes:06d}", note)
+
+    def _count(self) -> None:
+        """Look at what stands in the study: other drivers may have committed some of it."""
+        there = self._store.committed().values()
+        self.summary.n_committed = sum(one.rows for one in there)
+        self.summary.n_failed = sum(one.failed for one in there)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("backtest-farm", "numba", "numpy", "polars", "pyarrow", "ray"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _atoms(atoms: list[int]) -> str:

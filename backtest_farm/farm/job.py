@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
-from backtest_farm.engine.tile import ranked_targets, run_tile
-from backtest_farm.engine.trials import data_digest, market_of, terms_of, window_of
+import numpy as np
+import pyarrow as pa
+
+from backtest_farm.engine.targets import ranked_depth
+from backtest_farm.engine.trials import data_digest, run_trials, window_of
 from backtest_farm.engine.warm import compile_once
-from backtest_farm.errors import PanelError
-from backtest_farm.factors.ranks import ranking
-from backtest_farm.farm.rows import atom_table
+from backtest_farm.errors import PanelError, PlatformError, StoreError
+from backtest_farm.factors.fields import factor_field
+from backtest_farm.factors.ranks import Window
+from backtest_farm.farm import rows
 from backtest_farm.farm.worker import AtomRows
 from backtest_farm.panel import Panel
-from backtest_farm.spec import values_of
-from backtest_farm.sweep import Plan
+from backtest_farm.sweep import Atom, Plan, SweepSpec, inputs_of
+
+# What ails the machine or the data ails every trial: it ends the atom, and is no result of a trial.
+_NO_RESULT = (PanelError, StoreError, PlatformError, MemoryError, OSError)
 
 
 class SweepJob:
@@ -22,36 +30,71 @@ class SweepJob:
     def __init__(self, plan: Plan, panel: Panel) -> None:
         self.plan = plan
         self.panel = panel
-        self.window = window_of(panel, plan.spec.window)
-        self.depth = max(values_of(plan.spec.strategy.n))
-        found = data_digest(panel, plan.spec.strategy.fields, self.window)
-        if found != plan.data_digest:
+        self.window = window_of(panel, plan.spec.window, plan.spec.strategies)
+        self.depth = ranked_depth(plan.spec.strategies)
+        if data_digests(panel, plan.spec, self.window) != plan.data_digests:
             raise PanelError(
                 f"the data of {panel.path} ({panel.snapshot}) is not what this sweep was planned on",
                 hint="restore the panel, or run the sweep file again into a new study",
             )
-        self.market = market_of(panel, self.window)
 
-    def run_atom(self, i: int) -> AtomRows:
-        """Return the rows of atom `i`: the same bytes whenever and wherever it is asked."""
+    def run_atom(self, i: int, sources: Sequence[pa.Table] = ()) -> AtomRows:
+        """Return the rows of atom `i`: the same bytes whenever and wherever it is asked, and whether its
+        outcomes were copied from `sources` or simulated."""
         began = time.perf_counter()
         atom = self.plan.atom(i)
-        built = ranking(self.panel, atom.signal, self.window, self.depth)
-        ranked = time.perf_counter()
-        trials = terms_of(atom.stop - atom.first, atom.values)
-        tile = run_tile(self.market, trials, ranked_targets(*built.ranking))
-        simulated = time.perf_counter()
-        table = atom_table(self.plan, atom, tile, self.panel, self.window)
-        ended = time.perf_counter()
-        fresh = int(built.fresh)
-        counters = {
-            "trials": atom.stop - atom.first,
-            "factor_builds": fresh,
-            "rank_builds": fresh,
-            "rank_reuses": 1 - fresh,
-        }
-        seconds = {"rank": ranked - began, "simulation": simulated - ranked, "rows": ended - simulated}
-        return AtomRows(table, counters, seconds)
+        keys = self.plan.keys(atom.numbers)
+        there, outcome = rows.copied(keys, sources)
+        counters: Counter[str] = Counter({"trials": len(keys) - len(there)})
+        seconds: Counter = Counter()
+        parts, places = [outcome], list(there)
+        for at, part in self._outcomes(atom, sorted({*range(len(keys))} - {*there}), counters, seconds):
+            parts.append(part)
+            places += at
+        in_order = pa.concat_tables(parts).take(pa.array(np.argsort(places)))
+        table = rows.atom_table(self.plan, atom, keys, in_order, self.panel, self.window)
+        seconds["rows"] = time.perf_counter() - began - seconds.total()  # type: ignore[assignment]
+        return AtomRows(table, counters, seconds, len(there))
+
+    def _outcomes(
+        self, atom: Atom, at: list[int], counters: Counter, seconds: Counter
+    ) -> Iterator[tuple[list[int], pa.Table]]:
+        """Run the trials of an atom at some places; of those that raise, halve until each stands alone."""
+        if not at:
+            return
+
+        def values(path: str) -> list:
+            column = atom.values(path)
+            return [column[place] for place in at]
+
+        try:
+            ran = run_trials(self.panel, self.window, atom.base, atom.universe, len(at), values, self.depth)
+        except _NO_RESULT:
+            raise
+        except Exception as error:
+            if len(at) == 1 or self._signal_raises(atom):
+                yield at, rows.failed(error, len(at))
+                return
+            half = len(at) // 2
+            yield from self._outcomes(atom, at[:half], counters, seconds)
+            yield from self._outcomes(atom, at[half:], counters, seconds)
+            return
+        counters.update(ran.builds)
+        seconds.update(ran.seconds)
+        yield at, rows.simulated(ran.tile)
+
+    def _signal_raises(self, atom: Atom) -> bool:
+        # Then all of its trials do: asking each of them would compute a signal in vain hundreds of times.
+        try:
+            factor_field(self.panel, atom.base.strategy.signal, self.window.stop)
+        except Exception:
+            return True
+        return False
+
+
+def data_digests(panel: Panel, spec: SweepSpec, window: Window) -> dict[str, str]:
+    """Return for each set of inputs that a sweep's trials read the hash of what they take from a panel."""
+    return {key: data_digest(panel, strategy, window) for key, strategy in inputs_of(spec).items()}
 
 
 def open_job(spec_json: str) -> SweepJob:

@@ -9,11 +9,11 @@ from collections import deque
 from collections.abc import Iterator
 
 from backtest_farm.errors import PlatformError
-from backtest_farm.farm.executor import Executor, SweepRequest
-from backtest_farm.farm.worker import Receipt
+from backtest_farm.farm.executor import Executor
+from backtest_farm.farm.worker import Receipt, SweepRequest, Task
 
-Running = dict[concurrent.futures.Future[list[Receipt]], tuple[int, ...]]
-"""Shards in flight and their atoms."""
+Running = dict[concurrent.futures.Future[list[Receipt]], tuple[Task, ...]]
+"""Shards in flight and their tasks."""
 
 # A shard of 0.1 s hides the few ms that dispatch costs; 5 s bounds what a crash repeats and how long the end
 # of a sweep waits for its last shard; 24 shards per worker keep that wait near 4 % of the whole.
@@ -91,19 +91,19 @@ class Pace:
 
 
 def schedule(
-    request: SweepRequest, atoms: Iterator[int], executor: Executor, pace: Pace, running: Running
+    request: SweepRequest, tasks: Iterator[Task], executor: Executor, pace: Pace, running: Running
 ) -> Iterator[list[Receipt]]:
-    """Keep the executor busy with `atoms` and yield what comes back, as it comes.
+    """Keep the executor busy with `tasks` and yield what comes back, as it comes.
 
-    Atoms are drawn only when there is room for them, and never while the consumer holds a batch: an iterator
-    may look at the results so far before it names the next atom. Closing the generator stops the hand-out.
+    Tasks are drawn only when there is room for them, and never while the consumer holds a batch: an iterator
+    may look at the results so far before it names the next task. Closing the generator stops the hand-out.
 
     Parameters
     ----------
     request : SweepRequest
         The sweep that the atoms belong to.
-    atoms : iterator of int
-        Atom numbers.
+    tasks : iterator of Task
+        What to do.
     executor : Executor
         Runs the shards.
     pace : Pace
@@ -117,7 +117,7 @@ def schedule(
         What came in since the last batch; after a `TURN` without news an empty one.
     """
     while True:
-        while len(running) < executor.queue and (taken := tuple(itertools.islice(atoms, pace.next_size()))):
+        while len(running) < executor.queue and (taken := tuple(itertools.islice(tasks, pace.next_size()))):
             running[executor.submit(request, taken)] = taken
         if not running:
             return
@@ -140,11 +140,9 @@ def in_short(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
 
-def _receipts(shard: concurrent.futures.Future[list[Receipt]], atoms: tuple[int, ...]) -> list[Receipt]:
-    lost = shard.exception()
-    if lost is None:
+def _receipts(shard: concurrent.futures.Future[list[Receipt]], tasks: tuple[Task, ...]) -> list[Receipt]:
+    error = shard.exception()
+    if error is None:
         return shard.result()
-    return [
-        Receipt(atom, error=PlatformError(f"WorkerLost: {in_short(lost)}", hint="run the same sweep again"))
-        for atom in atoms
-    ]
+    lost = PlatformError(f"WorkerLost: {in_short(error)}", hint="run the same sweep again")
+    return [Receipt(task.atom, error=lost) for task in tasks]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from backtest_farm.engine.tile import TileResult
 from backtest_farm.factors.ranks import Window
+from backtest_farm.farm.loop import in_short
+from backtest_farm.identity import digest
 from backtest_farm.kernel import CONTRACT_VERSION, RESULT_EPOCH
 from backtest_farm.kernel.state import COUNTERS, SEGMENTS
 from backtest_farm.kernel.summary import METRICS
@@ -18,15 +24,70 @@ NUMERICS = f"float64/contract-{CONTRACT_VERSION}/epoch-{RESULT_EPOCH}"
 
 NOT_FINITE = "equity was not a finite number"
 
+# Orders, fills and trades are metrics too: as counts they are whole numbers.
+_NUMBERS = {name: pa.int64() if name in COUNTERS else pa.float64() for name in (*METRICS, *COUNTERS)}
+_SEGMENTS = dict.fromkeys(("segment_sum", "segment_sum_sq"), pa.list_(pa.float64(), SEGMENTS))
+OUTCOME = pa.schema(
+    {**dict.fromkeys(("status", "error", "digest"), pa.string()), **_NUMBERS, **_SEGMENTS}.items()
+)
+"""What comes out of a trial; the other columns say what went in."""
 
-def atom_table(plan: Plan, atom: Atom, tile: TileResult, panel: Panel, window: Window) -> pa.Table:
+
+def simulated(tile: TileResult) -> pa.Table:
+    """Return the outcome of a tile's trials, in their order."""
+    broken = tile.broken.tolist()
+    columns = {
+        "status": pa.array(["error" if bad else "ok" for bad in broken]),
+        "error": pa.array([NOT_FINITE if bad else None for bad in broken], pa.string()),
+        "digest": pa.array(tile.digests),
+    }
+    columns |= {name: pa.array(tile.metrics[:, at], mask=tile.broken) for at, name in enumerate(METRICS)}
+    columns |= {name: pa.array(counts) for name, counts in zip(COUNTERS, tile.counters, strict=True)}
+    for name, sums in zip(_SEGMENTS, tile.segments, strict=True):
+        columns[name] = _fixed(sums.T)
+    return pa.table([columns[name] for name in OUTCOME.names], schema=OUTCOME)
+
+
+def failed(error: Exception, n_trials: int) -> pa.Table:
+    """Return the outcome of trials that raised: all of it null but status, error and digest.
+
+    The digest says which kind of error it was and nothing else: messages may name places and times.
+    """
+    row = {
+        "status": "error",
+        "error": in_short(error)[:200],
+        "digest": digest(["error", type(error).__name__]),
+    }
+    return pa.Table.from_pylist([row] * n_trials, OUTCOME)
+
+
+def copied(keys: Sequence[str], sources: Sequence[pa.Table]) -> tuple[list[int], pa.Table]:
+    """Return which of `keys` have rows in `sources`, as places in `keys`, and the outcomes that stand there.
+
+    Rows that a version with other columns wrote are left aside: what they lack must be run.
+    """
+    usable = [table for table in sources if {"key", *OUTCOME.names} <= set(table.column_names)]
+    rows = pa.concat_tables([table.select(["key", *OUTCOME.names]) for table in usable] or [_NOTHING])
+    found = pc.index_in(pa.array(keys, pa.string()), rows["key"].combine_chunks())
+    places = np.flatnonzero(found.is_valid()).tolist()
+    return places, rows.select(OUTCOME.names).take(found.drop_null())
+
+
+_NOTHING = pa.schema([("key", pa.string()), *OUTCOME]).empty_table()
+
+
+def atom_table(
+    plan: Plan, atom: Atom, keys: Sequence[str], outcome: pa.Table, panel: Panel, window: Window
+) -> pa.Table:
     """Return the rows of one atom.
 
     Parameters
     ----------
     plan, atom : Plan, Atom
-    tile : TileResult
-        Of the atom's trials, in their order.
+    keys : sequence of str
+        Of the atom's trials.
+    outcome : pyarrow.Table
+        Theirs, in their order, with the schema `OUTCOME`.
     panel, window : Panel, Window
         What they ran over.
 
@@ -34,47 +95,48 @@ def atom_table(plan: Plan, atom: Atom, tile: TileResult, panel: Panel, window: W
     -------
     pyarrow.Table
         Identity (trial, key, sweep, profile, universe, fold, window, numerics), status and error, digest,
-        the axes by their dotted paths, metrics (null where the trial failed; NaN where undefined), reason
-        counters, and per segment of the window the number of bars and the sums of r and r*r.
+        the axes by their dotted paths (null where an alternative has no such parameter), metrics (null where
+        the trial failed; NaN where undefined), reason counters (null where it raised), and per segment of
+        the window the number of bars and the sums of r and r*r.
     """
-    rows = atom.stop - atom.first
+    rows = len(atom.numbers)
     n_bars = window.stop - window.start
     first, last = panel.timestamps[[window.start, window.stop - 1]].astype("M8[us]")
+    results = dict(zip(outcome.column_names, outcome.columns, strict=True))
 
     def same(value) -> pa.Array:
         return pa.repeat(pa.scalar(value), rows)
 
     columns = {
-        "trial": pa.array(range(atom.first, atom.stop), pa.int64()),
-        "key": pa.array(plan.keys(atom.first, atom.stop)),
+        "trial": pa.array(atom.numbers, pa.int64()),
+        "key": pa.array(keys),
         "sweep": same(plan.sweep_id),
         "profile": same(atom.base.profile),
-        "universe": same("all"),
+        "universe": same(atom.universe.label),
         "fold": same(np.int32(0)),
         "window_start": same(first),
         "window_end": same(last),
         "numerics": same(NUMERICS),
-        "status": pa.array(np.where(tile.broken, "error", "ok").tolist()),
-        "error": pa.array([NOT_FINITE if bad else None for bad in tile.broken.tolist()], pa.string()),
-        "digest": pa.array(tile.digests),
+        **{name: results.pop(name) for name in ("status", "error", "digest")},
     }
     for axis in plan.axes:
         # By the whole axis, not by this atom's part of it: all fragments need one schema.
-        text = len({isinstance(value, str) for value in axis.values}) > 1
-        kind = pa.string() if text else pa.array(axis.values).type
-        values = atom.columns[axis.column]
-        columns[axis.column] = pa.array([str(each) for each in values] if text else values, kind)
+        columns[axis.column] = parameters(atom.columns[axis.column], axis.values)
     columns["bars"] = same(n_bars)
     columns["bars_per_year"] = same(float(panel.bars_per_year))
-    for at, name in enumerate(METRICS):
-        columns[name] = pa.array(tile.metrics[:, at], mask=tile.broken)
-    # Orders, fills and trades are metrics too: as counts they are whole numbers.
-    columns.update({name: pa.array(counts) for name, counts in zip(COUNTERS, tile.counters, strict=True)})
     bars = np.bincount(np.arange(n_bars) * SEGMENTS // n_bars, minlength=SEGMENTS)
     columns["segment_bars"] = _fixed(np.tile(bars.astype(np.int32), (rows, 1)))
-    columns["segment_sum"] = _fixed(tile.segments[0].T)
-    columns["segment_sum_sq"] = _fixed(tile.segments[1].T)
-    return pa.table(columns)
+    return pa.table({**columns, **results})
+
+
+def parameters(values: Sequence[Any], axis: Sequence[Any]) -> pa.Array:
+    """Return values of a column with the type that holds its whole `axis`: text where that mixes kinds.
+
+    Whole numbers and fractions are one kind; a boolean is none of them, though Python thinks so.
+    """
+    if len({float if type(value) is int else type(value) for value in axis}) <= 1:
+        return pa.array(values, pa.array(axis).type)
+    return pa.array([None if value is None else str(value) for value in values], pa.string())
 
 
 def _fixed(values: np.ndarray) -> pa.Array:

@@ -2,52 +2,77 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
-import dataclasses
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from backtest_farm.errors import InputError, StoreError, nearest
-from backtest_farm.farm.executor import Executor, InlineExecutor, SweepRequest
+from backtest_farm.farm.backlog import Backlog
+from backtest_farm.farm.executor import Executor, InlineExecutor, quickest
 from backtest_farm.farm.harvest import Harvest, RunSummary
 from backtest_farm.farm.interrupts import held_back
 from backtest_farm.farm.loop import Pace, Running, collect, give_up, schedule
-from backtest_farm.farm.progress import Progress, Status, choose_progress, duration
+from backtest_farm.farm.progress import Progress, Status, duration
+from backtest_farm.farm.worker import Receipt, SweepRequest
 from backtest_farm.store import StudyStore
+from backtest_farm.sweep import Plan
 
+_SILENT = Progress()
 EXECUTORS = ("auto", "inline", "ray")
-# Starting Ray takes about as long; below this it cannot pay.
-INLINE_BELOW_SECONDS = 5.0
 
 
 def run_sweep(
-    request: SweepRequest,
+    plan: Plan,
+    place: str | os.PathLike[str],
     *,
+    job: str = "backtest_farm.farm.job:open_job",
+    estimate: Callable[[], float] = float,
+    note: str = "",
     executor: str | Executor = "auto",
     workers: int | None = None,
     address: str | None = None,
-    progress: bool | Progress = True,
+    display: Progress = _SILENT,
     resume: bool = True,
+    extend: bool = False,
+    retry_failed: bool = False,
+    dedup: bool = True,
     shard_seconds: float | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> RunSummary:
-    """Run what the study at `request.store` still lacks.
+    """Run what the study at `place` still lacks.
 
     Parameters
     ----------
-    request : SweepRequest
+    plan : Plan
         The sweep.
+    place : str or path
+        The study's folder or URI.
+    job : str
+        ``package.module:function`` that turns the frozen sweep into a `worker.Job`.
+    estimate : callable
+        About how many CPU seconds the whole sweep takes; asked only when the choice of an executor needs it.
+    note : str
+        What people should know while they wait for the first rows.
     executor : {"auto", "inline", "ray"} or Executor
-        Who runs the shards. ``auto`` takes Ray when `address` is given or the estimate for what is left is
-        `INLINE_BELOW_SECONDS` or more. An executor that is passed in stays open.
+        Who runs the shards. ``auto`` takes Ray when `address` is given or when what is left is estimated to
+        end sooner on its workers, its start included. An executor that is passed in stays open.
     workers : int, optional
         Cores for Ray; all of them when not given.
     address : str, optional
         A Ray cluster; a local node is started when not given.
-    progress : bool or Progress
-        Whether to show progress on standard error, or what to tell instead.
+    display : Progress
+        Whom to tell how it goes.
     resume : bool
-        Go on where the study stands; when False, a study that has rows is refused.
+        Go on where the study stands; when False, a study that has rows of this sweep is refused.
+    extend : bool
+        Add the sweep to a study that holds others.
+    retry_failed : bool
+        Run trials again whose status is not ``ok``.
+    dedup : bool
+        Copy rows of equal trials, of other sweeps in the study and of this one, instead of running them;
+        results do not depend on it.
     shard_seconds : float, optional
         Seconds of work per Ray task instead of a calibrated value; results do not depend on it.
     clock : callable
@@ -78,25 +103,24 @@ def run_sweep(
         faults.append(f"workers is {workers}, at least 1 is needed")
     if shard_seconds is not None and not shard_seconds > 0:
         faults.append(f"shard_seconds is {shard_seconds}, more than 0 is needed")
-    if request.n_atoms < 1:
-        faults.append(f"the sweep has {request.n_atoms} atoms, at least 1 is needed")
+    if plan.n_atoms < 1:
+        faults.append(f"the sweep has {plan.n_atoms} atoms, at least 1 is needed")
     if faults:
         raise InputError("this sweep cannot be run as asked", faults=faults)
 
-    store = StudyStore.create(request.store, request.sweep_id, request.spec_json)
-    request = dataclasses.replace(request, store=store.uri)
-    display = choose_progress(progress)
-    done = store.committed()
-    if done and not resume:
+    spec_json = plan.frozen_json()
+    store = StudyStore.create(place, plan.sweep_id, spec_json, plan.n_trials, extend=extend)
+    if store.committed() and not resume:
         raise StoreError(
-            f"{store.uri} holds {len(done)} of {request.n_atoms} atoms of this sweep already",
+            f"{store.uri} holds {len(store.committed())} of {plan.n_atoms} atoms of this sweep already",
             hint="resume it, or give a new folder",
         )
-    harvest = Harvest(store, request.n_trials, clock)
+    backlog = Backlog(store, plan, dedup, retry_failed)
+    request = SweepRequest(spec_json, plan.sweep_id, store.uri, job, backlog.statuses)
+    harvest = Harvest(store, plan.n_trials, backlog, clock)
     summary = harvest.summary
-    n_left = request.n_atoms - len(done)
-    if not n_left:
-        display.say(f"nothing to do: all {request.n_trials:,} trials are in {store.uri}")
+    if not backlog:
+        display.say(f"nothing to do: all {plan.n_trials:,} trials are in {store.uri}")
         return summary
 
     status = Status(summary, clock)
@@ -108,18 +132,25 @@ def run_sweep(
     try:
         with contextlib.ExitStack() as undo:
             undo.callback(display.end)
-            estimate = request.estimated_seconds * n_left / request.n_atoms
-            runner = _choose_executor(executor, workers, address, estimate, enter)
+            runner = _choose_executor(
+                executor, workers, address, lambda: estimate() * backlog.share_to_run(), enter
+            )
             if runner is not executor:
                 undo.callback(held_back()(runner.close))
             summary.executor, summary.workers = runner.name, runner.workers
             waiting = "" if runner.name == "inline" else "waiting for the first task"
-            enter("; ".join(part for part in (waiting, request.note) if part))
-            atoms = (atom for atom in range(request.n_atoms) if atom not in done)
-            pace = Pace(n_left, runner.workers, runner.longest_shard, shard_seconds)
+            enter("; ".join(part for part in (waiting, note) if part))
+            pace = Pace(len(backlog), runner.workers, runner.longest_shard, shard_seconds)
             running: Running = {}
+
+            def batches() -> Iterator[list[Receipt]]:
+                yield from schedule(request, backlog.originals(), runner, pace, running)
+                # Duplicates copy what is committed.
+                harvest.take((), last=True)
+                yield from schedule(request, backlog.duplicates(), runner, pace, running)
+
             try:
-                for receipts in schedule(request, atoms, runner, pace, running):
+                for receipts in batches():
                     harvest.take(receipts)
                     if receipts or not status.phase:
                         status.moved()
@@ -129,18 +160,20 @@ def run_sweep(
             finally:
                 with held_back():
                     harvest.take(collect(running, 0), last=True)
+                    # Our own executor is closed, which ends all. One that stays open for others is drained of
+                    # a few seconds of work at most: cancelling a Ray task that ends at the same moment makes
+                    # Ray abort this very process ("Tried to complete task that was not pending").
                     if runner is executor:
-                        runner.cancel(running)  # it stays open for others; our own is closed, which ends all
+                        concurrent.futures.wait(running)
     except KeyboardInterrupt:
         text = (
-            f"interrupted: {summary.n_committed:,} of {request.n_trials:,} trials are committed "
+            f"interrupted: {summary.n_committed:,} of {plan.n_trials:,} trials are committed "
             f"in {store.uri}; run the same sweep again to go on"
         )
         display.say(text)
         raise KeyboardInterrupt(text) from None
     summary.seconds = clock() - began
-    error = harvest.error()
-    if error is not None:
+    if error := harvest.error():
         raise error
     display.say(done_line(summary, store.uri))
     return summary
@@ -150,8 +183,10 @@ def done_line(summary: RunSummary, place: str) -> str:
     """Return one line about a finished run."""
     rate = summary.n_new / summary.seconds if summary.seconds > 0 else 0.0
     failed = f"{summary.n_failed:,} failed" if summary.n_failed else "none failed"
+    copied = summary.n_reused + summary.n_duplicates
+    new = f"{summary.n_new:,} new" + (f", {copied:,} of them copied," if copied else "")
     return (
-        f"done: {summary.n_committed:,} of {summary.n_trials:,} trials, {summary.n_new:,} new in "
+        f"done: {summary.n_committed:,} of {summary.n_trials:,} trials, {new} in "
         f"{duration(summary.seconds)} ({rate:,.0f}/s, {summary.executor}), {failed}, in {place}"
     )
 
@@ -160,15 +195,17 @@ def _choose_executor(
     wanted: str | Executor,
     workers: int | None,
     address: str | None,
-    estimate: float,
+    seconds_left: Callable[[], float],
     enter: Callable[[str], None],
 ) -> Executor:
     if not isinstance(wanted, str):
         return wanted
-    if wanted == "ray" or (wanted == "auto" and (address is not None or estimate >= INLINE_BELOW_SECONDS)):
-        enter("starting Ray" if address is None else f"joining the Ray cluster at {address}")
-        # Imported here: a run that needs no Ray must not pay for it.
-        from backtest_farm.farm.ray.executor import RayExecutor
+    if wanted == "auto":
+        wanted = "ray" if address is not None else quickest(seconds_left(), workers).executor
+    if wanted == "inline":
+        return InlineExecutor()
+    enter("starting Ray" if address is None else f"joining the Ray cluster at {address}")
+    # Imported here: a run that needs no Ray must not pay for it.
+    from backtest_farm.farm.ray.executor import RayExecutor
 
-        return RayExecutor(workers, address)
-    return InlineExecutor()
+    return RayExecutor(workers, address)

@@ -12,10 +12,53 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from backtest_farm.errors import FarmError, InputError, PlatformError
 from backtest_farm.storage import Storage, open_storage
-from backtest_farm.store import Fragment, write_fragment
+from backtest_farm.store import Fragment, read_fragment, write_fragment
+
+SETTLED = ("ok", "error")
+"""Statuses of trials that came to an end, and would come to the same one again."""
+
+
+class SweepRequest(NamedTuple):
+    """A sweep as texts: all that a worker, on this machine or another, needs to know of it.
+
+    Attributes
+    ----------
+    spec_json : str
+        The frozen sweep as canonical JSON text.
+    sweep_id : str
+        The sweep's digest.
+    store : str
+        The study's folder or URI.
+    job : str
+        ``package.module:function`` that turns `spec_json` into a `worker.Job`.
+    statuses : tuple of str
+        Rows that may be copied instead of running their trials.
+    """
+
+    spec_json: str
+    sweep_id: str
+    store: str
+    job: str
+    statuses: tuple[str, ...]
+
+
+class Task(NamedTuple):
+    """An atom to do.
+
+    Attributes
+    ----------
+    atom : int
+        Its number.
+    sources : tuple of str
+        Fragments of the study that hold rows of some of its trials.
+    """
+
+    atom: int
+    sources: tuple[str, ...] = ()
 
 
 class AtomRows(NamedTuple):
@@ -29,19 +72,24 @@ class AtomRows(NamedTuple):
         Events, such as ``factor_builds``.
     seconds : mapping of str to float
         By stage, such as ``simulation``.
+    copied : int
+        Rows that came from the sources.
     """
 
     table: pa.Table
     counters: Mapping[str, int]
     seconds: Mapping[str, float]
+    copied: int = 0
 
 
 class Job(Protocol):
     """A sweep made ready in one process: panel mapped, kernels loaded."""
 
-    def run_atom(self, i: int) -> AtomRows:
-        """Return the rows of atom `i`: the same ones whenever and wherever it is asked."""
-        ...
+    def run_atom(self, i: int, sources: Sequence[pa.Table] = ()) -> AtomRows:
+        """Return the rows of atom `i`: the same ones whenever and wherever it is asked.
+
+        Trials whose keys stand in `sources` need not run: their results are there.
+        """
 
 
 class Receipt(NamedTuple):
@@ -72,50 +120,39 @@ class Receipt(NamedTuple):
     traceback: str = ""
 
 
-def run_shard(spec_json: str, sweep_id: str, store_uri: str, job: str, atoms: Sequence[int]) -> list[Receipt]:
-    """Run `atoms` one after the other and write a fragment for each.
+def run_shard(request: SweepRequest, tasks: Sequence[Task]) -> list[Receipt]:
+    """Do `tasks` one after the other, write a fragment for each, and return a receipt for each, in order.
 
     An atom that raises does not stop the others: its receipt carries the error.
-
-    Parameters
-    ----------
-    spec_json : str
-        The frozen sweep.
-    sweep_id : str
-        The sweep's digest.
-    store_uri : str
-        The study's place.
-    job : str
-        ``package.module:function`` that turns `spec_json` into a `Job`.
-    atoms : sequence of int
-        Atom numbers.
-
-    Returns
-    -------
-    list of Receipt
-        One per atom, in order.
     """
-    storage = open_storage(store_uri)
-    return [_run_atom(storage, sweep_id, job, spec_json, atom) for atom in atoms]
+    storage = open_storage(request.store)
+    return [_run_atom(storage, request, task) for task in tasks]
 
 
-def _run_atom(storage: Storage, sweep_id: str, job: str, spec_json: str, atom: int) -> Receipt:
+def _run_atom(storage: Storage, request: SweepRequest, task: Task) -> Receipt:
     result: dict[str, Any]
     began = time.perf_counter()
     try:
-        ready = _open(job, spec_json)
+        ready = _open(request.job, request.spec_json)
         # Opening happens once and must not count when shards are sized by their atoms' seconds.
         began = time.perf_counter()
-        rows = ready.run_atom(atom)
+        usable = pc.field("status").isin(list(request.statuses))
+        rows = ready.run_atom(task.atom, [_source(storage.uri, name).filter(usable) for name in task.sources])
         computed = time.perf_counter()
-        fragment = write_fragment(storage, sweep_id, atom, rows.table)
+        fragment = write_fragment(storage, request.sweep_id, task.atom, rows.table, rows.copied)
         seconds = {**rows.seconds, "write": time.perf_counter() - computed}
         result = {"fragment": fragment, "counters": rows.counters, "seconds": seconds}
     except Exception as error:
         # Only our own errors are sure to survive the trip to the driver.
         known = error if isinstance(error, FarmError) else PlatformError(f"{type(error).__name__}: {error}")
         result = {"error": known, "traceback": traceback.format_exc()}
-    return Receipt(atom, os.getpid(), socket.gethostname(), time.perf_counter() - began, **result)
+    return Receipt(task.atom, os.getpid(), socket.gethostname(), time.perf_counter() - began, **result)
+
+
+@functools.lru_cache(maxsize=256)
+def _source(store_uri: str, name: str) -> pa.Table:
+    # Kept, because the trials of one old fragment may be spread over many new atoms, and the reverse.
+    return read_fragment(open_storage(store_uri), name)
 
 
 @functools.lru_cache(maxsize=2)

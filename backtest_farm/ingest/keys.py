@@ -1,7 +1,8 @@
 """Timestamps and symbols: what was written, as moments and ids.
 
-Dates and naive midnights are daily sessions; timestamps with a zone are UTC microseconds. A time of day
-without a zone says nothing certain, so it is a fault and never a guess.
+Dates and naive midnights are daily sessions, and so are moments with a zone when each of them is a midnight
+there, in another zone than UTC; other timestamps with a zone are UTC microseconds. A time of day without a
+zone says nothing certain, so it is a fault and never a guess.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+
+from backtest_farm.ingest.dates import DateEvidence, from_numbers, given_form, read_date, zone_of_number
+from backtest_farm.ingest.dates import Reading as DateReading
+from backtest_farm.ingest.options import DATE_NUMBERS, ReadOptions
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
@@ -37,15 +42,13 @@ class Moments(NamedTuple):
         datetime64[us], NaT where empty or unreadable; zoned ones in UTC.
     sorts : numpy.ndarray
         int8 of `Sort`.
+    local : numpy.ndarray or None
+        The same as written, without their zones; None when none has one.
     """
 
     micros: np.ndarray
     sorts: np.ndarray
-
-    @property
-    def daily(self) -> bool:
-        """Whether most rows are sessions: then the others are the faulty ones."""
-        return self.count(Sort.ZONED) <= self.count(Sort.DAY) + self.count(Sort.NAIVE)
+    local: np.ndarray | None = None
 
     def count(self, sort: Sort) -> int:
         """Return how many rows are of this sort."""
@@ -55,54 +58,145 @@ class Moments(NamedTuple):
         """Return a mask of the rows of these sorts."""
         return np.isin(self.sorts, sorts)
 
+    @property
+    def at_midnight(self) -> bool:
+        """Whether every row with a zone is the beginning of a day in it."""
+        if self.local is None:
+            return True
+        local = self.local[self.sorts == Sort.ZONED]
+        return bool((local.astype("M8[D]") == local).all())
+
+    @property
+    def away(self) -> bool:
+        """Whether a row has another zone than UTC."""
+        return self.local is not None and bool((self.local != self.micros)[self.sorts == Sort.ZONED].any())
+
+    def as_sessions(self) -> Moments:
+        """Return rows with a zone as the dates that they are there."""
+        if self.local is None:
+            return self
+        zoned = self.sorts == Sort.ZONED
+        return Moments(
+            np.where(zoned, self.local, self.micros), np.where(zoned, np.int8(Sort.DAY), self.sorts)
+        )
+
+
+class Clock:
+    """How the timestamps of a source are read: learned from all of them first, if they are not plain.
+
+    Parameters
+    ----------
+    options : ReadOptions
+        What its owner said.
+    """
+
+    def __init__(self, options: ReadOptions) -> None:
+        self._zone = options.zone
+        self._evidence = DateEvidence()
+        self.reading = DateReading(given_form(options.date_format or "plain"))
+        self._given = options.date_format is not None
+
+    def learn(self, column: pl.Series) -> None:
+        """Look at a column of timestamps before any of it is read."""
+        if column.dtype.is_numeric():
+            self._evidence.take_numbers(column.cast(pl.Float64).drop_nulls().to_numpy())
+        elif _is_text(column):
+            texts = column.cast(pl.String).str.strip_chars().unique(maintain_order=True).drop_nulls()
+            self._evidence.take(text for text in texts.to_list() if text)
+
+    def settle(self) -> DateReading:
+        """Decide how to read what was looked at."""
+        if not self._given:
+            self.reading = self._evidence.settle()
+        return self.reading
+
+    def read(self, column: pl.Series) -> Moments:
+        """Read dates, datetimes, text or numbers; a column of any other type is unreadable."""
+        moments = self._read(column)
+        return moments if self._zone is None else _placed(moments, self._zone)
+
+    def _read(self, column: pl.Series) -> Moments:
+        form = self.reading.form
+        if _is_text(column):
+            return _read_text(column.cast(pl.String), form)
+        if column.dtype.is_numeric() and form in DATE_NUMBERS:
+            numbers = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
+            return _sorted(from_numbers(numbers, form), column, zone_of_number(form) is not None)
+        if not isinstance(column.dtype, (pl.Date, pl.Datetime)):
+            return _sorted(np.full(len(column), _NAT), column, False)
+        zone = column.dtype.time_zone if isinstance(column.dtype, pl.Datetime) else None
+        if zone is None:
+            return _sorted(column.cast(pl.Datetime("us")).to_numpy(), column, False)
+        local = column.dt.replace_time_zone(None).cast(pl.Datetime("us")).to_numpy()
+        utc = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        return _sorted(utc.cast(pl.Datetime("us")).to_numpy(), column, True)._replace(local=local)
+
 
 def read_moments(column: pl.Series) -> Moments:
-    """Read a column of dates, datetimes or ISO text; any other type is unreadable."""
-    if column.dtype in (pl.String, pl.Categorical, pl.Enum):
-        return _read_text(column.cast(pl.String))
-    if not isinstance(column.dtype, (pl.Date, pl.Datetime)):
-        sorts = np.where(column.is_null().to_numpy(), Sort.EMPTY, Sort.UNREADABLE)
-        return Moments(np.full(len(column), _NAT), sorts.astype(np.int8))
-    zoned = isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone is not None
-    if zoned:
-        column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    micros = column.cast(pl.Datetime("us")).to_numpy().astype("M8[us]")
-    midnight = micros.astype("M8[D]") == micros
-    sorts = np.select(
-        [np.isnat(micros), np.full(len(micros), zoned), midnight],
-        [Sort.EMPTY, Sort.ZONED, Sort.DAY],
-        Sort.NAIVE,
-    )
-    return Moments(micros, sorts.astype(np.int8))
+    """Read a column of dates, datetimes, numbers or text by what it holds; what is ambiguous is not read."""
+    clock = Clock(ReadOptions())
+    clock.learn(column)
+    if clock.settle().doubt:
+        clock.reading = DateReading()
+    return clock.read(column)
 
 
 def read_symbols(column: pl.Series) -> pl.Series:
-    """Return symbols as text; empty or blank ones are null."""
-    text = column.cast(pl.String)
-    return text.set(text.str.strip_chars() == "", None)
+    """Return symbols as text, or as the categories that they are; empty or blank ones are null."""
+    text = column if column.dtype == pl.Categorical else column.cast(pl.String)
+    blank = [name for name in text.unique().to_list() if name is not None and not name.strip()]
+    return text.set(text.is_in(blank), None) if blank else text
 
 
-def _read_text(column: pl.Series) -> Moments:
-    # Few moments are written many times, so each distinct text is read once, by Python's strict ISO reader.
+def _is_text(column: pl.Series) -> bool:
+    return column.dtype in (pl.String, pl.Categorical, pl.Enum)
+
+
+def _sorted(micros: np.ndarray, column: pl.Series, zoned: bool) -> Moments:
+    """Return moments with the sort of each."""
+    day = Sort.ZONED if zoned else Sort.DAY
+    sorts = np.full(len(micros), day, np.int8)
+    if not zoned:
+        sorts[micros.astype("M8[D]") != micros] = Sort.NAIVE
+    sorts[np.isnat(micros)] = Sort.UNREADABLE
+    if column.null_count():
+        sorts[column.is_null().to_numpy()] = Sort.EMPTY
+    return Moments(micros.astype("M8[us]", copy=False), sorts, micros if zoned else None)
+
+
+def _read_text(column: pl.Series, form: str) -> Moments:
+    # Few moments are written many times, so each distinct text is read once.
     if column.is_empty():
         return Moments(np.empty(0, "M8[us]"), np.empty(0, np.int8))
     texts = column.unique()
-    read = [_read_one(text) for text in texts.to_list()]
+    read = [_read_one(text, form) for text in texts.to_list()]
     codes = column.replace_strict(texts, pl.Series(range(len(texts))), return_dtype=pl.Int64).to_numpy()
-    micros = np.array([moment for moment, _ in read], "M8[us]")
-    sorts = np.array([sort for _, sort in read], np.int8)
-    return Moments(micros[codes], sorts[codes])
+    micros, local = (np.array([one[part] for one in read], "M8[us]") for part in (0, 1))
+    sorts = np.array([one[2] for one in read], np.int8)
+    return Moments(micros[codes], sorts[codes], local[codes] if (sorts == Sort.ZONED).any() else None)
 
 
-def _read_one(text: str | None) -> tuple[np.datetime64, Sort]:
+def _read_one(text: str | None, form: str) -> tuple[np.datetime64, np.datetime64, Sort]:
     text = (text or "").strip()
     if not text:
-        return _NAT, Sort.EMPTY
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
-        return _NAT, Sort.UNREADABLE
+        return _NAT, _NAT, Sort.EMPTY
+    moment = read_date(text, form)
+    if moment is None:
+        return _NAT, _NAT, Sort.UNREADABLE
+    local = np.datetime64(moment.replace(tzinfo=None), "us")
     if moment.tzinfo is not None:
-        return np.datetime64((moment - _EPOCH) // _MICROSECOND, "us"), Sort.ZONED
-    midnight = moment.time() == dt.time()
-    return np.datetime64(moment, "us"), Sort.DAY if midnight else Sort.NAIVE
+        return np.datetime64((moment - _EPOCH) // _MICROSECOND, "us"), local, Sort.ZONED
+    return local, local, Sort.DAY if moment.time() == dt.time() else Sort.NAIVE
+
+
+def _placed(moments: Moments, zone: str) -> Moments:
+    """Return moments without a zone as moments of `zone`."""
+    naive = moments.where(Sort.NAIVE, Sort.DAY)
+    local = pl.Series(moments.micros[naive]).cast(pl.Datetime("us"))
+    # When clocks go back an hour happens twice, when they go forward one is left out: neither can be read.
+    utc = local.dt.replace_time_zone(zone, ambiguous="null", non_existent="null").dt.convert_time_zone("UTC")
+    micros, sorts = moments.micros.copy(), moments.sorts.copy()
+    micros[naive] = utc.dt.replace_time_zone(None).to_numpy()
+    sorts[naive] = np.where(np.isnat(micros[naive]), Sort.UNREADABLE, Sort.ZONED)
+    before = moments.micros if moments.local is None else moments.local
+    return Moments(micros, sorts, before)

@@ -10,19 +10,27 @@ from typing import Any, NoReturn
 import numpy as np
 
 from backtest_farm.errors import InputError
-from backtest_farm.ingest.report import KINDS, Finding, Report, Tally
+from backtest_farm.ingest.report import KINDS, LISTED, Finding, Report, Tally
 from backtest_farm.ingest.table import Table
 
-LISTED = 20
-"""Findings of one kind that are kept in full; all are counted."""
-
-ALWAYS_REFUSED = frozenset({"missing_column", "duplicate_column"})
-"""Kinds that leave nothing to build from, also under ``report``."""
+ALWAYS_REFUSED = frozenset(
+    {
+        "missing_header",
+        "mixed_schema",
+        "missing_column",
+        "duplicate_column",
+        "ambiguous_date",
+        "ambiguous_number",
+        "overlapping_bar",
+    }
+)
+"""Kinds that leave nothing to build from, or nothing that is certain, also under ``report``."""
+_SAYABLE = frozenset({"missing_column", "ambiguous_date", "ambiguous_number"})
 
 
 @dataclass
 class _Entry:
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[tuple[tuple[int, ...], Finding]] = field(default_factory=list)
     symbols: set[str] = field(default_factory=set)
     count: int = 0
     longest: int = 1
@@ -53,17 +61,21 @@ class Ledger:
             As in `Finding`.
         places : iterable of mapping
             For each finding its row, symbol, timestamp and value as far as they are known, and as ``more``
-            what its advice says beyond that of its kind. Only those that are listed are asked for, so a
-            generator makes no more.
+            what its advice says beyond that of its kind. ``order``, a tuple of ints, is its place among all
+            findings of the kind; without it they stand in the order of noting. No more than can be listed are
+            asked for, so a generator makes no more; those of one call are in order.
         count, symbols, longest
             The cells, rows or bars and the symbols concerned, and the longest run of bars.
         """
         entry = self._entries.setdefault(kind, _Entry())
         level, usual = KINDS[kind]
-        for place in islice(places, LISTED - len(entry.findings)):
-            known = dict(place)
+        for place in islice(places, LISTED):
+            known = {"file": file, **place}
             advice = usual + known.pop("more", "")
-            entry.findings.append(Finding(kind, level, file, advice, **known))
+            order = known.pop("order", ())
+            entry.findings.append((order, Finding(kind, level, advice=advice, **known)))
+        entry.findings.sort(key=lambda ordered: ordered[0])
+        del entry.findings[LISTED:]
         entry.symbols.update(symbols)
         entry.count += count
         entry.longest = max(entry.longest, longest)
@@ -83,7 +95,7 @@ class Ledger:
             return
         places = (
             {
-                "row": table.first_row + at,
+                "row": table.row(at),
                 "symbol": table.show("symbol", at),
                 "timestamp": table.show("timestamp", at),
                 "value": column and f"{column} {table.show(column, at)}",
@@ -93,15 +105,27 @@ class Ledger:
         )
         self.note(kind, table.file, places, count=len(rows), symbols=table.symbols_at(rows))
 
+    def note_ragged(self, table: Table) -> None:
+        """Record the lines of `table` that could not be cut into cells."""
+        places = ({"row": row, "value": why} for row, why in table.ragged)
+        if table.ragged:
+            self.note("ragged_row", table.file, places, count=len(table.ragged))
+
     def report(self) -> Report:
         """Return what was recorded."""
+        entries = {kind: self._entries[kind] for kind in KINDS if kind in self._entries}
         return Report(
-            tuple(finding for entry in self._entries.values() for finding in entry.findings),
+            tuple(finding for entry in entries.values() for _, finding in entry.findings),
             tuple(
                 Tally(kind, KINDS[kind].level, entry.count, len(entry.symbols), entry.longest)
-                for kind, entry in self._entries.items()
+                for kind, entry in entries.items()
             ),
         )
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether anything that ``strict`` refuses was recorded."""
+        return any(KINDS[kind].level == "error" for kind in self._entries)
 
     def refuse(self, what: str, *, mendable: bool = False) -> NoReturn:
         """Raise the error that lists every fault recorded.
@@ -117,6 +141,8 @@ class Ledger:
         tallies = [tally for tally in report.tallies if tally.level == "error"]
         total = sum(tally.count for tally in tallies)
         instead = ', or build with on_fault="report" (--on-fault report): it leaves faults out and lists them'
+        if any(tally.kind in _SAYABLE for tally in tallies):
+            instead, mendable = ", or say how it is written: symbol, columns, date_format, decimal", True
         kinds = ", ".join(f"{tally.kind}: {tally.count}" for tally in tallies)
         raise InputError(
             f"{what} has {total} fault{'s' * (total != 1)} ({kinds})",

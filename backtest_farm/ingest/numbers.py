@@ -2,30 +2,98 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import polars as pl
 
-from backtest_farm.ingest.grid import BAR_FIELDS, PRICE_FIELDS
+from backtest_farm.ingest.grid import PRICE_FIELDS
 from backtest_farm.ingest.ledger import Ledger
-from backtest_farm.ingest.table import KEYS, Table
+from backtest_farm.ingest.table import Table
 
-_EMPTY = ("", "na", "n/a", "null", "none")
+_SAMPLE = 1000
+_EMPTY = ("", "na", "n/a", "#n/a", "null", "none", "-", "--")
+_ANY_SIGN = r"[$€£¥]"
+_SIGNS = r"^([-+]?)[$€£¥]\s*|\s*[$€£¥]$"
+_BLANKS = r"(\d)[\s\u00a0\u202f'’](\d{3})"  # thousands, as Swiss, French and typographers part them
+_GROUPED = {  # by decimal mark: numbers with whole groups of thousands, or without any
+    ".": r"^[-+]?(\d+|\d{1,3}(,\d{3})+)(\.\d*)?([eE][-+]?\d+)?$",
+    ",": r"^[-+]?(\d+|\d{1,3}(\.\d{3})+)(,\d*)?([eE][-+]?\d+)?$",
+}
+_ONLY = {  # numbers that can only be read with this decimal mark
+    ".": r"^[-+]?(\d{1,3}(,\d{3})+\.\d*|\d{1,3}(,\d{3}){2,}|\d+\.(\d{1,2}|\d{4,})|0\.\d+|\d{4,}\.\d+)$",
+    ",": r"^[-+]?(\d{1,3}(\.\d{3})+,\d*|\d{1,3}(\.\d{3}){2,}|\d+,(\d{1,2}|\d{4,})|0,\d+|\d{4,},\d+)$",
+}
 
 
-def field_columns(table: Table, ledger: Ledger) -> list[str]:
-    """Return the columns that become fields; others that hold no numbers are noted and left out.
+class DecimalMark:
+    """What a source writes between units and tenths: learned from all its cells, if they hold commas.
 
-    A text column is a field when most of its cells read as numbers: the others are then faults.
+    Parameters
+    ----------
+    given : {".", ","}, optional
+        What its owner said.
     """
-    fields = []
-    for name in table.frame.columns:
-        if name in KEYS:
-            continue
-        if name in BAR_FIELDS or (name and _is_numeric(table.frame[name])):
-            fields.append(name)
-        else:
-            ledger.note("ignored_column", table.file, [{"value": f"{name} ({table.frame.schema[name]})"}])
-    return fields
+
+    def __init__(self, given: str | None = None) -> None:
+        self._given = given
+        self._seen: Counter[str] = Counter()
+        self._example = self._sign = ""
+        self.mark, self.said, self.doubt = given or ".", "", ""
+
+    def learn(self, column: pl.Series) -> tuple[int, int]:
+        """Look at a text column before any of it is read.
+
+        Returns
+        -------
+        tuple of int
+            How many cells can be read as a number, whatever its decimal mark, and how many cannot.
+        """
+        plain = column.str.strip_chars().cast(pl.Float64, strict=False)
+        others = column.filter(plain.is_null())
+        others = others.filter(~_empty(others))
+        bare = _bare(others)
+        fitting = bare.filter(bare.str.contains(_GROUPED["."]) | bare.str.contains(_GROUPED[","]))
+        signed = others.filter(others.str.contains(_ANY_SIGN))
+        if len(signed) and len(fitting):
+            self._sign = self._sign or f"{column.name} {signed[0]}"
+        if not self._given:
+            commas = fitting.filter(fitting.str.contains(",", literal=True))
+            if len(commas):
+                self._example = self._example or f"{column.name} {commas[0]}"
+            # Of plain numbers the first few tell whether points stand for tenths.
+            for text in (fitting, _bare(column.filter(plain.is_not_null()).head(_SAMPLE))):
+                for mark, pattern in _ONLY.items():
+                    self._seen[mark] += int(text.str.contains(pattern).sum())
+        return len(plain) - plain.null_count() + len(fitting), len(others) - len(fitting)
+
+    def settle(self) -> None:
+        """Decide by what most of the cells that can only be read one way are."""
+        if self._sign:
+            self.said = f"currency signs are left out, as in {self._sign}"
+        point, comma = self._seen["."], self._seen[","]
+        if not self._example:
+            return
+        if point == comma:
+            name, _, cell = self._example.rpartition(" ")
+            whole, parted = cell.replace(",", ""), cell.replace(",", ".")
+            self.doubt = f'{name} {cell} is {whole} (decimal=".") or {parted} (decimal=",")'
+        self.mark = "," if comma > point else "."
+        what = "thousands are parted by commas" if self.mark == "." else "commas are decimal marks"
+        self.said += f'{"; " if self.said else ""}decimal="{self.mark}": {what}, as in {self._example}'
+
+    def read(self, text: pl.Series) -> pl.Series:
+        """Return text as Float64, null where it is no number."""
+        plain = text.cast(pl.Float64, strict=False)
+        # Where points are decimal marks, plain numbers need no second look.
+        left = plain.is_null() if self.mark == "." else text.is_not_null()
+        if not left.any():
+            return plain
+        bare = _bare(text.filter(left))
+        other = "," if self.mark == "." else "."
+        whole = bare.str.replace_all(other, "", literal=True).str.replace(",", ".", literal=True)
+        numbers = whole.set(~bare.str.contains(_GROUPED[self.mark]), None).cast(pl.Float64, strict=False)
+        return plain.scatter(left.arg_true(), numbers)
 
 
 def read_numbers(table: Table, name: str, ledger: Ledger) -> np.ndarray:
@@ -35,8 +103,7 @@ def read_numbers(table: Table, name: str, ledger: Ledger) -> np.ndarray:
     An empty (null) price is a missing value and a warning; NaN or an infinity *written* as a price is a
     fault. Other fields may be NaN but not infinite.
     """
-    column = table.frame[name]
-    numbers, unreadable = _as_numbers(column)
+    numbers, unreadable = _as_numbers(table.frame[name], table.habits.decimal)
     ledger.note_rows("unparseable", table, unreadable, name)
     values = numbers.fill_null(np.nan).to_numpy().astype(np.float64, copy=True)
     empty = numbers.is_null().to_numpy()
@@ -55,20 +122,26 @@ def read_numbers(table: Table, name: str, ledger: Ledger) -> np.ndarray:
     return values
 
 
-def _as_numbers(column: pl.Series) -> tuple[pl.Series, np.ndarray]:
+def _as_numbers(column: pl.Series, decimal: DecimalMark) -> tuple[pl.Series, np.ndarray]:
     """Return `column` as Float64 (null where empty or unreadable), and a mask of the unreadable cells."""
     dtype = column.dtype
     if dtype.is_numeric() or dtype in (pl.Boolean, pl.Null):
         return column.cast(pl.Float64), np.zeros(len(column), bool)
     if dtype != pl.String:
-        # Dates, lists and the like are no numbers in any row.
         return pl.Series(column.name, [None] * len(column), pl.Float64), column.is_not_null().to_numpy()
-    text = column.str.strip_chars()
-    numbers = text.cast(pl.Float64, strict=False)
-    empty = text.is_null() | text.str.to_lowercase().is_in(list(_EMPTY))
-    return numbers, (numbers.is_null() & ~empty).to_numpy()
+    numbers = decimal.read(column.str.strip_chars())
+    unreadable = numbers.is_null()
+    if unreadable.any():
+        others = column.filter(unreadable)
+        unreadable = unreadable.scatter(unreadable.arg_true(), ~_empty(others))
+    return numbers, unreadable.to_numpy()
 
 
-def _is_numeric(column: pl.Series) -> bool:
-    numbers, unreadable = _as_numbers(column)
-    return int(unreadable.sum()) <= len(numbers) - numbers.null_count() or not unreadable.any()
+def _empty(column: pl.Series) -> pl.Series:
+    return column.is_null() | column.str.strip_chars().str.to_lowercase().is_in(list(_EMPTY))
+
+
+def _bare(text: pl.Series) -> pl.Series:
+    """Return numbers as text without currency signs and without blanks between thousands."""
+    bare = text.str.strip_chars().str.replace_all(_SIGNS, "${1}")
+    return bare.str.replace_all(_BLANKS, "${1}${2}").str.replace_all(_BLANKS, "${1}${2}")

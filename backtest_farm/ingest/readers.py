@@ -1,104 +1,126 @@
-"""From a source to a grid: read, look at everything, then refuse or leave out what is faulty."""
+"""The ways in: bars from any source, whole or in blocks, and later bars for a panel."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, Literal, get_args
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from backtest_farm.errors import InputError, nearest
-from backtest_farm.ingest.checks import survey
-from backtest_farm.ingest.grid import PRICE_FIELDS, Grid, size_faults
-from backtest_farm.ingest.keys import Moments, Sort
-from backtest_farm.ingest.ledger import Ledger
-from backtest_farm.ingest.matching import match, note_columns, read_ends, read_keys, without_repeats
-from backtest_farm.ingest.numbers import field_columns, read_numbers
+from backtest_farm.errors import InputError
+from backtest_farm.ingest.frames import long_frame
+from backtest_farm.ingest.grid import Grid, size_faults
+from backtest_farm.ingest.options import ReadOptions
+from backtest_farm.ingest.reading import MAX_BYTES, After, GridReading, OnFault, Reading, SourceReading
 from backtest_farm.ingest.report import Report
-from backtest_farm.ingest.table import KEYS, Table, open_table
-
-OnFault = Literal["strict", "report"]
 
 
-def read(source: Any, on_fault: OnFault = "strict", ends: Any = None) -> tuple[Grid, Report]:
-    """Read bars and check them.
+def read(
+    source: Any, on_fault: OnFault = "strict", ends: Any = None, options: ReadOptions | None = None
+) -> tuple[Grid, Report]:
+    """Read bars into memory and check them.
 
     Parameters
     ----------
-    source : path, frame or Grid
-        A CSV or Parquet file, or a polars, pandas or Arrow frame, in long form: timestamp, symbol, open,
-        high, low, close, and optionally volume and further numeric columns. Names are case-insensitive; date,
-        datetime and time mean timestamp, ticker and asset mean symbol. A `Grid` is only surveyed.
-    on_fault : {"strict", "report"}
-        ``strict`` refuses any error. ``report`` drops rows with faulty keys (of repeated ones the first
-        stays), empties faulty cells, and lists both.
-    ends : frame or path, optional
-        Ends of life: symbol, date, payout.
+    source, on_fault, ends, options
+        See `stream`.
 
     Returns
     -------
     Grid
         Sorted by timestamp and symbol; NaN where there is no bar.
     Report
-        Errors left out (under ``report``) and warnings.
+        Errors left out (under ``report``), what was inferred, and warnings.
 
     Raises
     ------
     InputError
         With every fault at once. Missing columns, and data without a single usable row, are refused under
-        ``report`` too.
+        ``report`` too, and so is a field that is too large for one block of a panel.
     """
-    if on_fault not in get_args(OnFault):
-        raise InputError(f"on_fault {on_fault!r} is not known: {nearest(on_fault, get_args(OnFault))}")
-    ledger = Ledger()
-    grid: Grid | None
-    if isinstance(source, Grid):
-        file, grid, rows = "<grid>", source, None
-    else:
-        table = open_table(source)
-        file, (grid, rows) = table.file, _read_bars(table, ledger)
-    if ends is not None and grid is not None:
-        grid = replace(grid, ends=read_ends(ends, grid.timestamps, grid.symbols, ledger))
-    errors = ledger.report().errors
-    if ledger.refuse_always or (errors and on_fault == "strict"):
-        ledger.refuse(file, mendable=not ledger.refuse_always)
-    if grid is None:
-        raise InputError(f"{file} has no usable row", faults=[finding.line() for finding in errors])
-    return grid, survey(grid, file, rows, ledger)
-
-
-def _read_bars(table: Table, ledger: Ledger) -> tuple[Grid | None, np.ndarray | None]:
-    """Return a table's bars, and the row number of each cell; None when no row can be used."""
-    fields = {name: read_numbers(table, name, ledger) for name in field_columns(table, ledger)}
-    note_columns(table, KEYS + PRICE_FIELDS, ledger)
-    if not all(key in table for key in KEYS):
-        ledger.refuse(table.file)
-    keys = read_keys(table, ledger)
-    usable = keys.usable & ~_note_zones(table, keys.moments, ledger)
-    if not usable.any():
-        return None, None
-    times = np.unique(keys.moments.micros[usable])
-    symbols = tuple(keys.names.filter(usable).unique().sort().to_list())
-    shape = (len(times), len(symbols))
-    faults = list(size_faults(*shape))
+    reading = stream(source, on_fault, ends, options, max_bytes=2**62)
+    faults = list(size_faults(*reading.shape))
     if faults:
-        raise InputError(f"{table.file} is too large for one panel", faults=faults)
-    cells = match(table, keys._replace(usable=usable), times, symbols, ledger)
-    cells = without_repeats(table, cells, cells.bars * len(symbols) + cells.assets, ledger)
-    timestamps = times.astype("M8[D]") if keys.moments.daily else times
-    grid = Grid(timestamps, symbols, {name: cells.spread(fields[name], shape) for name in fields})
-    return grid, cells.spread(table.first_row + np.arange(table.frame.height), shape)
+        raise InputError(f"{reading.title} is too large for one panel", faults=faults)
+    ((_, fields),) = reading.blocks()
+    grid = Grid(reading.timestamps, reading.symbols, fields, reading.statics, reading.ends)
+    return grid, reading.report
 
 
-def _note_zones(table: Table, moments: Moments, ledger: Ledger) -> np.ndarray:
-    """Note timestamps that are of another sort than most; return a mask of them."""
-    if not moments.daily:
-        odd = moments.where(Sort.DAY, Sort.NAIVE)
-        ledger.note_rows("mixed_zone", table, odd, "timestamp")
-        return odd
-    zoned, naive = moments.where(Sort.ZONED), moments.where(Sort.NAIVE)
-    ledger.note_rows("mixed_zone", table, zoned, "timestamp")
-    ledger.note_rows("naive_timestamp", table, naive, "timestamp")
-    # Bars of unknown zone whose midnights would pass for sessions leave nothing to build from.
-    ledger.refuse_always |= moments.count(Sort.NAIVE) > moments.count(Sort.DAY)
-    return zoned | naive
+def stream(
+    source: Any,
+    on_fault: OnFault = "strict",
+    ends: Any = None,
+    options: ReadOptions | None = None,
+    *,
+    max_bytes: int = MAX_BYTES,
+    scratch: Path | None = None,
+) -> Reading:
+    """Read bars block by block and check them.
+
+    Parameters
+    ----------
+    source : path, frame, mapping or Grid
+        A CSV or Parquet file (also compressed CSV), a folder of them or a pattern such as ``prices/*.csv``; a
+        polars, pandas or Arrow frame in long form: timestamp, symbol, open, close, and optionally high, low,
+        volume and further numeric columns; wide frames by field, ``{"open": frame, "close": frame}``, with a
+        column of timestamps and one for each symbol; long frames by symbol; a pandas frame with columns
+        (field, symbol). Names are case-insensitive; date, datetime and time mean timestamp, ticker and asset
+        mean symbol, Adj Close is the field adj_close. Files of a folder without a column of symbols take them
+        from their names. A `Grid` is only surveyed.
+    on_fault : {"strict", "report"}
+        ``strict`` refuses any error. ``report`` drops rows with faulty keys (of repeated ones the first
+        stays), empties faulty cells, and lists both.
+    ends : frame or path, optional
+        Ends of life: symbol, date, payout.
+    options : ReadOptions, optional
+        How the source is written where it does not say so.
+    max_bytes : int
+        Most bytes that all fields of one block take together; a block has at least one bar.
+    scratch : pathlib.Path, optional
+        The folder for temporary files of a source larger than that; the system's by default.
+
+    Raises
+    ------
+    InputError
+        If the source cannot be read at all. Its faults are raised by `Reading.blocks`.
+    """
+    if isinstance(source, Grid):
+        return GridReading(source, on_fault, ends, max_bytes)
+    return SourceReading(source, on_fault, ends, options, max_bytes, scratch, None)
+
+
+def read_later(
+    source: Any,
+    symbols_known: Sequence[str],
+    last_timestamp: np.datetime64,
+    on_fault: OnFault = "strict",
+    ended: Iterable[str] = (),
+    options: ReadOptions | None = None,
+    *,
+    max_bytes: int = MAX_BYTES,
+    scratch: Path | None = None,
+) -> Reading:
+    """Read bars that come after those of a panel.
+
+    Parameters
+    ----------
+    source, on_fault, options, max_bytes, scratch
+        See `stream`.
+    symbols_known : sequence of str
+        The panel's symbols; they keep their places and new ones follow them, sorted.
+    last_timestamp : numpy.datetime64
+        The panel's last bar, in its resolution. A bar at or before it is always refused.
+    ended : iterable of str
+        Symbols whose end of life is known.
+
+    Raises
+    ------
+    InputError
+        As `stream`, and if the source has sessions where the panel has times of day, or the reverse.
+    """
+    if isinstance(source, Grid):
+        source = long_frame(source.timestamps, source.symbols, source.fields)
+    after = After(tuple(symbols_known), last_timestamp, frozenset(ended))
+    return SourceReading(source, on_fault, None, options, max_bytes, scratch, after)

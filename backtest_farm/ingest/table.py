@@ -1,29 +1,35 @@
-"""Any source as one table with canonical column names, in the order of its rows."""
+"""Any source as tables with canonical column names, in the order of its rows."""
 
 from __future__ import annotations
 
-import os
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from backtest_farm.errors import InputError
+from backtest_farm.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from backtest_farm.ingest.habits import Habits
 
 KEYS = ("timestamp", "symbol")
-_ALIASES = dict.fromkeys(("date", "datetime", "time"), "timestamp") | dict.fromkeys(
-    ("ticker", "asset"), "symbol"
-)
-_ROW = "__row__"
-_CSV = {".csv", ".txt", ".gz"}
-_PARQUET_MAGIC = b"PAR1"
+UNNUMBERED = 2**39
+"""From here on a row's number is only ours: its owner has no such row, as in wide frames."""
+
+_ALIASES = {
+    **dict.fromkeys(("date", "datetime", "date_time", "time", "open_time"), "timestamp"),
+    **dict.fromkeys(("ticker", "asset", "instrument", "tic"), "symbol"),
+    **dict.fromkeys(("adjclose", "adjusted_close", "close_adj"), "adj_close"),
+    "vol": "volume",
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A source that has been read but not judged.
+    """A source, or a part of one, that has been read but not judged.
 
     Attributes
     ----------
@@ -32,110 +38,122 @@ class Table:
         The columns of a CSV file are all text, so that what cannot be read is still there to be shown.
     file : str
         The path, or ``<frame>``.
-    first_row : int
-        Number of the first row: 2 in a CSV file (its header is line 1), otherwise 0.
-    clashes : dict of str to list of str
-        Canonical names that more than one source column has; the first such column is the one in `frame`.
+    rows : numpy.ndarray
+        int64, the number of each row as its owner counts it: the line of a CSV file (its header is line 1),
+        otherwise its 0-based position. From `UNNUMBERED` on, its owner knows no such row.
+    schema : mapping of str to polars.DataType
+        The source's columns; `frame` may leave some out.
+    names : mapping of str to list of str
+        For each canonical name those that the source has for it; the first one's column is in `frame`.
+    habits : Habits
+        How text in it is read; shared by all tables of one source.
+    ragged : tuple of (int, str)
+        Lines that could not be cut into cells, and why.
     """
 
     frame: pl.DataFrame
     file: str
-    first_row: int
-    clashes: dict[str, list[str]]
+    rows: np.ndarray
+    schema: Mapping[str, pl.DataType]
+    names: Mapping[str, list[str]]
+    habits: Habits
+    ragged: tuple[tuple[int, str], ...] = ()
 
     def __contains__(self, column: object) -> bool:
-        return column in self.frame.columns
+        return column in self.schema
+
+    def row(self, at: int) -> int | None:
+        """Return the number of a row as its owner counts it."""
+        return shown_row(int(self.rows[at]))
 
     def show(self, column: str, at: int) -> str | None:
         """Return a cell as text, None when the column is not there or the cell is empty."""
-        value = self.frame[column][at] if column in self else None
+        value = self.frame[column][at] if column in self.frame.columns else None
         return None if value is None else str(value)
 
     def symbols_at(self, rows: np.ndarray) -> list[str]:
         """Return the symbols at these positions."""
-        if "symbol" not in self:
+        if "symbol" not in self.frame.columns:
             return []
         return self.frame["symbol"].gather(rows).cast(pl.String).drop_nulls().unique().to_list()
 
 
-def open_table(source: Any, what: str = "<frame>") -> Table:
-    """Read `source` whole.
-
-    Parameters
-    ----------
-    source : path or frame
-        A CSV or Parquet file, or a polars, pandas or Arrow frame.
-    what : str
-        The name of a source that is no file.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or unreadable, or the source is of no known kind.
-    """
-    if not isinstance(source, (str, os.PathLike)):
-        return _table(_as_lazy(source).with_row_index(_ROW), what, 0)
-    path = Path(source)
-    is_parquet = _is_parquet(path)
-    try:
-        if is_parquet:
-            return _table(pl.scan_parquet(path, row_index_name=_ROW, glob=False), str(path), 0)
-        text = pl.scan_csv(path, infer_schema=False, row_index_name=_ROW, glob=False)
-        return _table(text, str(path), 2)
-    except (pl.exceptions.PolarsError, OSError, UnicodeError) as fault:
-        reason = str(fault).strip().splitlines()[0]
-        raise InputError(f"{path} cannot be read: {reason}", hint="check that the file is whole") from None
+def shown_row(row: int) -> int | None:
+    """Return a row's number as findings give it."""
+    return None if row >= UNNUMBERED else row
 
 
 def canonical_name(column: str) -> str:
     """Return a column's name as panels know it."""
-    plain = "_".join(column.strip().lower().split())
+    plain = _plain(column)
     return _ALIASES.get(plain, plain)
 
 
-def _is_parquet(path: Path) -> bool:
-    """Return whether this is a Parquet file; otherwise it is a CSV file."""
-    if not path.exists():
-        fault = "does not exist"
-    elif path.is_dir():
-        fault = "is a folder"
-    else:
-        with path.open("rb") as file:
-            if file.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC:
-                return True
-        if path.suffix.lower() in _CSV:
-            return False
-        fault = "is neither a Parquet file nor named .csv"
-    raise InputError(f"{path} {fault}", hint="give the path of one CSV or Parquet file")
+def _is_day_and_time(names: list[str]) -> bool:
+    """Return whether these columns hold a date and a time of day that belong together."""
+    return [_plain(name) for name in names] == ["date", "time"]
 
 
-def _as_lazy(source: Any) -> pl.LazyFrame:
-    family = type(source).__module__.partition(".")[0]
-    try:
-        if family == "pandas":
-            named = any(name is not None for name in source.index.names)
-            source = pl.from_pandas(source, include_index=named)
-        elif family == "pyarrow":
-            source = pl.from_arrow(source)
-    except Exception as fault:  # a frame of mixed Python objects fails in many ways, all of them the data's
+def _plain(column: str) -> str:
+    return "_".join(re.findall(r"[^\s.<>*]+", column.lower()))
+
+
+def _canonical_names(given: Iterable[str], columns: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return each canonical name and the given ones that have this meaning.
+
+    Parameters
+    ----------
+    given : iterable of str
+        Names as the source has them.
+    columns : mapping of str to str
+        What its owner called some of them.
+
+    Raises
+    ------
+    InputError
+        If `columns` names one that is not there.
+    """
+    given = list(given)
+    faults = [f"there is no column {name!r}: {nearest(name, given)}" for name in columns if name not in given]
+    if faults:
+        raise InputError("columns names what the source does not have", faults=faults)
+    names: dict[str, list[str]] = {}
+    for name in given:
+        names.setdefault(canonical_name(columns.get(name, name)), []).append(name)
+    return names
+
+
+def named_table(
+    frame: pl.DataFrame, given: list[str], file: str, rows: np.ndarray, habits: Habits, symbol: str | None
+) -> Table:
+    """Give columns their canonical names.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+        Columns under their own names; it need not have all of them.
+    given : list of str
+        The source's own names, in which one may stand twice.
+    symbol : str or None
+        The asset, for a source that has no column of symbols and whose owner named none.
+    """
+    options = habits.options
+    names = _canonical_names(given, options.columns)
+    picked = [pl.col(own[0]).alias(name) for name, own in names.items() if own[0] in frame.columns]
+    if _is_day_and_time(names.get("timestamp", [])):
+        date, time = names["timestamp"]
+        if frame.schema[date] == frame.schema[time] == pl.String:
+            names["timestamp"] = [date]
+            frame = frame.with_columns(pl.concat_str(pl.col(date, time).str.strip_chars(), separator=" "))
+            habits.say(f"timestamps are put together from {date} and {time}", file)
+    if "symbol" in names and options.symbol:
         raise InputError(
-            f"this {family} frame cannot be read: {fault}", hint="give each column one type"
-        ) from None
-    if not isinstance(source, (pl.DataFrame, pl.LazyFrame)):
-        raise InputError(
-            f"a {type(source).__name__} is no source of bars",
-            hint="give a path or a long frame (timestamp, symbol, open, high, low, close, volume)",
+            f"{file} has a column of symbols ({names['symbol'][0]})",
+            hint="symbol= names the asset of a source without one",
         )
-    return source.lazy()
-
-
-def _table(lazy: pl.LazyFrame, file: str, first_row: int) -> Table:
-    given: dict[str, list[str]] = {}
-    for name in lazy.collect_schema().names():
-        if name != _ROW:
-            given.setdefault(canonical_name(name), []).append(name)
-    # collect() streams and promises no order of rows, so the order is asked for.
-    columns = [pl.col(names[0]).alias(f"_{name}") for name, names in given.items()]
-    frame = lazy.select(_ROW, *columns).sort(_ROW).collect().drop(_ROW)
-    clashes = {name: names for name, names in given.items() if len(names) > 1}
-    return Table(frame.rename(lambda name: name[1:]), file, first_row, clashes)
+    if "symbol" not in names and (options.symbol or symbol):
+        picked.append(pl.lit(options.symbol or symbol).alias("symbol"))
+        if not options.symbol:
+            habits.say("symbols are the names of files or frames", file)
+    frame = frame.select(picked)
+    return Table(frame, file, rows, frame.schema, names, habits)

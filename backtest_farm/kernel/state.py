@@ -1,6 +1,6 @@
 """The arrays that a tile of trials lives in.
 
-Everything the kernel reads or writes is one of six NamedTuples of plain numpy arrays. ``Book`` is the state
+Everything the kernel reads or writes is one of seven NamedTuples of plain numpy arrays. ``Book`` is the state
 carried from bar to bar and from slab to slab; with the three others that describe a tile it can be saved and
 continued. The functions here are the only constructors, so that every call meets the same array types
 (inputs read-only and C-contiguous) and the kernel is compiled once.
@@ -19,24 +19,38 @@ import numpy as np
 
 from backtest_farm.errors import InputError
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Raised when the arrays of a `Book` change: a state saved by another version cannot be continued."""
 
 SEGMENTS = 16
 """Rows carry the sums of returns of so many equal parts of the window."""
 
-NO_ORDER, WAITING, FORCED = 0, 1, 2
-"""Order state of a slot: none; waiting to be tried; a forced exit, which never expires or is replaced."""
+NO_ORDER, WAITING = 0, 1
+"""Order state of a slot: none; waiting to be tried. ``WAITING`` plus the code of a reason is a forced exit,
+which never expires or is replaced."""
 
+NEXT_OPEN, NEXT_CLOSE, SAME_CLOSE = 0, 1, 2
 SIZE_AT_DECISION, SIZE_AT_FILL = 0, 1
+SCALE, GREEDY, REJECT, ALLOW = 0, 1, 2, 3
+WEIGHTS, VALUES, QUANTITIES = 0, 1, 2
+"""What the numbers of listed targets are: fractions of equity, money, units."""
+
+IDLE, DECIDE, CLOSE_ALL = 0, 1, 2
+"""What a schedule says of a bar: nothing; decide; decide to hold nothing."""
+
+JOINS, LEAVES, ENDS = 0, 1, 2
+"""Events of an asset: it becomes a member of the universe; it is one no more; its life ended a bar ago."""
+
+NO_CAP = np.finfo(np.float64).max
+"""A cap on commission that never binds (an infinite one would make NaN of a notional of 0)."""
 
 COUNTERS = (
     "orders", "fills", "trades", "replaced", "no_price", "expired", "no_cash", "cancelled", "halted",
-    "bust", "stale_bars", "unfilled_at_end",
+    "bust", "stale_bars", "unfilled_at_end", "below_lot", "below_minimum", "in_band",
 )  # fmt: skip
 (
     N_ORDERS, N_FILLS, N_TRADES, N_REPLACED, N_NO_PRICE, N_EXPIRED, N_NO_CASH, N_CANCELLED, N_HALTED,
-    N_BUST, N_STALE_BARS, N_UNFILLED,
+    N_BUST, N_STALE_BARS, N_UNFILLED, N_BELOW_LOT, N_BELOW_MINIMUM, N_IN_BAND,
 ) = range(len(COUNTERS))  # fmt: skip
 
 SUMS = (
@@ -52,8 +66,8 @@ BAR_COLUMNS = (
     "equity", "cash", "gross", "net", "turnover", "costs", "financing", "dividends", "positions",
 )  # fmt: skip
 
-REASONS = ("target", "delisting", "bust")
-R_TARGET, R_DELISTING, R_BUST = range(len(REASONS))
+REASONS = ("target", "delisting", "bust", "membership")
+R_TARGET, R_DELISTING, R_BUST, R_MEMBERSHIP = range(len(REASONS))
 
 
 class Book(NamedTuple):
@@ -62,8 +76,8 @@ class Book(NamedTuple):
     # slots (K, C)
     asset: np.ndarray  # int32, ascending over the used slots
     quantity: np.ndarray  # float64
-    target: np.ndarray  # float64: target quantity; the target weight while an order awaits sizing at its fill
-    order: np.ndarray  # int32: NO_ORDER, WAITING or FORCED
+    target: np.ndarray  # float64: target quantity; what is wanted while an order awaits sizing at its fill
+    order: np.ndarray  # int32: NO_ORDER, WAITING or WAITING + reason
     decided: np.ndarray  # int64: bar of the decision that made the order
     noted: np.ndarray  # int32: 1 once the order has counted `no_price`
     entry_bar: np.ndarray  # int64
@@ -72,7 +86,6 @@ class Book(NamedTuple):
     # trials (K,)
     slots: np.ndarray  # int64: used slots
     waiting: np.ndarray  # int64: orders waiting
-    next_decision: np.ndarray  # int64: next bar at which the schedule fires
     bust: np.ndarray  # int64
     broken: np.ndarray  # int64: 1 once equity was not finite
     cash: np.ndarray  # float64
@@ -87,7 +100,8 @@ class Book(NamedTuple):
     exposure: np.ndarray  # (3, K) float64: sum |value|, sum value, number of positions
     # shared by the tile
     mark: np.ndarray  # (A,) float64: last valid close, NaN before the first
-    clock: np.ndarray  # (2,) int64: next bar, next life's end
+    eligible: np.ndarray  # (A,) uint8: 1 while the asset lives and is a member
+    clock: np.ndarray  # (2,) int64: next bar, next event
 
 
 class Slab(NamedTuple):
@@ -98,37 +112,57 @@ class Slab(NamedTuple):
     first: int
 
 
-class Lives(NamedTuple):
-    """Ends of life, in bars of the window."""
+class Events(NamedTuple):
+    """What happens to assets, (E,) each, in the order in which the kernel meets it."""
 
-    last_bar: np.ndarray  # (A,) int64: the asset can be a target up to and including this bar
-    end_bar: np.ndarray  # (E,) int64 sorted: last bar of the E lives that end
-    end_asset: np.ndarray  # (E,) int64, ascending within a bar
-    payout: np.ndarray  # (E,) float64, NaN = the mark
+    bar: np.ndarray  # int64, of the window
+    kind: np.ndarray  # int64: JOINS, LEAVES or ENDS
+    asset: np.ndarray  # int64
+    payout: np.ndarray  # float64: price paid at the end of a life, NaN = the mark
 
 
 class Terms(NamedTuple):
     """What may differ between the trials of a tile, (K,) each."""
 
-    n: np.ndarray  # int64: names to hold, of ranked targets
-    weight: np.ndarray  # float64: weight per name, of ranked targets
-    rebalance: np.ndarray  # int64: bars from one decision to the next
+    # the portfolio
+    n: np.ndarray  # int64: names to hold, of ranked targets; 0 = by quantile
+    quantile: np.ndarray  # float64: part of the ranked names on each side
+    weight: np.ndarray  # float64: per name; of a quantile's whole long side; factor of listed targets
+    short_weight: np.ndarray  # float64: of a quantile's whole short side; 0 = none
+    schedule: np.ndarray  # int64: column of the targets' ``fires``
+    # orders
+    fill: np.ndarray  # int64: NEXT_OPEN, NEXT_CLOSE or SAME_CLOSE
     sizing: np.ndarray  # int64
     max_wait: np.ndarray  # int64
-    commission: np.ndarray  # float64 fraction of notional
+    limits: np.ndarray  # (K, 5) float64: band, relative band, minimum notional, lot, 1/2 where lots round
+    # money
+    starting_cash: np.ndarray  # float64
+    afford: np.ndarray  # int64: SCALE, GREEDY, REJECT or ALLOW
+    margin: np.ndarray  # float64 fraction of equity
+    fees: np.ndarray  # (K, 4) float64: fraction of notional, money per unit, least money, most (NO_CAP)
     half_spread: np.ndarray  # float64 fraction of base price
     slippage: np.ndarray  # float64 fraction of base price
-    starting_cash: np.ndarray  # float64
 
 
 class Targets(NamedTuple):
-    """Candidates of each bar: one row of asset ids a bar, best first (ranked) or listed with weights."""
+    """Candidates of each bar: a row of asset ids, best first (ranked) or each with a number (listed)."""
 
+    fires: np.ndarray  # (T, S) uint8: IDLE, DECIDE (only where a decision can be made) or CLOSE_ALL
     row_start: np.ndarray  # (T + 1,) int64: row t is ids[row_start[t]:row_start[t] + row_length[t]]
-    row_length: np.ndarray  # (T,) int64: 0 = no decision can be made
+    row_length: np.ndarray  # (T,) int64
     ids: np.ndarray  # int32
-    weights: np.ndarray  # float64: as ids when listed, empty when ranked
-    listed: int  # 1: weights decide; 0: the first n ids at the trial's weight
+    values: np.ndarray  # float64: as ids when listed, NaN = keep; empty when ranked
+    listed: int  # 1: values decide; 0: the terms do
+    kind: int  # WEIGHTS, VALUES or QUANTITIES
+
+
+class Scratch(NamedTuple):
+    """Working memory without meaning between bars."""
+
+    todo: np.ndarray  # (3, C) int64: slots whose order has a fill in group (a), (b), (c)
+    buys: np.ndarray  # (3, C) float64: quantity, notional and base price of each order of group (c)
+    wanted: np.ndarray  # (A,) float64: target of an asset, as given
+    owner: np.ndarray  # (A,) int64: serial number of the decision that `wanted` is of
 
 
 class Record(NamedTuple):
@@ -155,6 +189,16 @@ def frozen(array: np.ndarray, dtype: type = np.float64) -> np.ndarray:
     view = plain.view()
     view.flags.writeable = False
     return view
+
+
+def new_scratch(n_assets: int, capacity: int) -> Scratch:
+    """Return working memory for trials of `capacity` slots."""
+    return Scratch(
+        todo=np.zeros((3, capacity), np.int64),
+        buys=np.zeros((3, capacity)),
+        wanted=np.zeros(n_assets),
+        owner=np.zeros(n_assets, np.int64),
+    )
 
 
 def new_book(cash: np.ndarray, n_assets: int, capacity: int) -> Book:
@@ -184,7 +228,6 @@ def new_book(cash: np.ndarray, n_assets: int, capacity: int) -> Book:
         flow=np.zeros((k, capacity)),
         slots=np.zeros(k, np.int64),
         waiting=np.zeros(k, np.int64),
-        next_decision=np.zeros(k, np.int64),
         bust=np.zeros(k, np.int64),
         broken=np.zeros(k, np.int64),
         cash=np.array(cash, dtype=np.float64),
@@ -197,6 +240,7 @@ def new_book(cash: np.ndarray, n_assets: int, capacity: int) -> Book:
         bar_bits=bar_values.view(np.uint64),
         exposure=np.zeros((3, k)),
         mark=np.full(n_assets, np.nan),
+        eligible=np.zeros(n_assets, np.uint8),
         clock=np.zeros(2, np.int64),
     )
 
@@ -236,8 +280,8 @@ def restored(arrays: Mapping[str, np.ndarray]) -> Book:
     return book._replace(bar_bits=book.bar_values.view(np.uint64))
 
 
-def new_lives(end_bar: np.ndarray, payout: np.ndarray) -> Lives:
-    """Return ends of life in window bars, ordered as the kernel meets them.
+def new_events(end_bar: np.ndarray, payout: np.ndarray, member: np.ndarray | None = None) -> Events:
+    """Return what happens to assets, in window bars, ordered as the kernel meets it.
 
     Parameters
     ----------
@@ -246,14 +290,22 @@ def new_lives(end_bar: np.ndarray, payout: np.ndarray) -> Lives:
         window) or beyond the window (no end).
     payout : ndarray of float64, shape (A,)
         Price paid at the end; NaN = the mark.
+    member : ndarray of uint8, shape (T, A), optional
+        1 where the asset can be a target; without it all assets always can.
     """
-    ends = np.flatnonzero(end_bar < 2**61)
-    order = ends[np.lexsort((ends, end_bar[ends]))]
-    return Lives(
-        frozen(end_bar, np.int64),
-        frozen(end_bar[order], np.int64),
-        frozen(order, np.int64),
-        frozen(payout[order]),
+    rows = np.ones((1, len(end_bar)), bool) if member is None else np.asarray(member, bool)
+    bar, asset = np.nonzero(np.diff(rows, axis=0, prepend=False))
+    alive = bar <= end_bar[asset]
+    bar, asset = bar[alive], asset[alive]
+    ends = np.flatnonzero((end_bar >= 0) & (end_bar < 2**61))
+    kinds = np.concatenate([np.where(rows[bar, asset], JOINS, LEAVES), np.full(len(ends), ENDS)])
+    bars, assets = np.concatenate([bar, end_bar[ends] + 1]), np.concatenate([asset, ends])
+    order = np.lexsort((assets, -kinds, bars))  # a bar begins with its ends of life
+    return Events(
+        frozen(bars[order], np.int64),
+        frozen(kinds[order], np.int64),
+        frozen(assets[order], np.int64),
+        frozen(payout[assets[order]]),
     )
 
 

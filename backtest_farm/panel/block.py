@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +49,7 @@ class Block:
     size: int
     sha256: str
     bodies: Mapping[str, Body]
+    _mapped: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def map(self, name: str, shape: tuple[int, int]) -> np.ndarray:
         """Return a field's values as a read-only, aligned (n_bars, n_assets) view of the file, uncopied.
@@ -58,10 +59,12 @@ class Block:
         PanelError
             If a checksum of the file differs; all damaged fields are listed.
         """
-        self._check_once()
-        mapping = np.memmap(self.path, dtype="<f8", mode="r", offset=self.bodies[name].offset, shape=shape)
-        # A plain ndarray (its base is the mapping) takes numba's fast dispatch; the subclass does not.
-        return mapping.view(np.ndarray)
+        if name not in self._mapped:
+            self._check_once()
+            file = np.memmap(self.path, dtype="<f8", mode="r", offset=self.bodies[name].offset, shape=shape)
+            # A plain ndarray (its base is the mapping) takes numba's fast dispatch; the subclass does not.
+            self._mapped[name] = file.view(np.ndarray)
+        return self._mapped[name]
 
     def check_size(self) -> None:
         """Refuse a missing or truncated file before anything maps it: reading past its end would kill the

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -86,42 +86,73 @@ class PanelFolder:
             block.check_size()
         return manifest
 
-    def add_block(self, manifest: Manifest, fields: Mapping[str, np.ndarray]) -> Block:
-        """Write `fields`, on the manifest's bars and assets, as one block file named by its own hash."""
+    @contextlib.contextmanager
+    def drafting(self) -> Iterator[Path]:
+        """Lend a room for new blocks; what `commit` did not take from there is gone afterwards."""
+        blocks = self.path / "blocks"
+        blocks.mkdir(parents=True, exist_ok=True)
+        try:
+            with tempfile.TemporaryDirectory(dir=blocks, prefix="writing-") as room:
+                yield Path(room)
+        finally:
+            for folder in (blocks, self.path):
+                with contextlib.suppress(OSError):  # refused data leaves no trace: an empty folder goes too
+                    folder.rmdir()
+
+    def draft_block(
+        self, room: Path, timestamps: np.ndarray, symbols: tuple[str, ...], fields: Mapping[str, np.ndarray]
+    ) -> Block:
+        """Write `fields` as one block file, named by its own hash, and return it as it will be."""
         # Imported here because only writing needs a Parquet library; workers open and map without one.
         from backtest_farm.panel.layout import write_block
 
-        blocks = self.path / "blocks"
-        blocks.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=blocks, prefix="writing-") as room:
-            draft = Path(room) / "block.parquet"
-            bodies = write_block(draft, manifest.timestamps, manifest.symbols, fields)
-            sha256 = file_sha256(draft)
-            path = draft.rename(blocks / f"{sha256[:32]}.parquet")
-        sync_folder(blocks)
-        return Block(path, path.stat().st_size, sha256, bodies)
+        draft = room / "block.parquet"
+        bodies = write_block(draft, timestamps, symbols, fields)
+        sha256 = file_sha256(draft)
+        written = draft.rename(room / f"{sha256[:32]}.parquet")
+        return Block(self.path / "blocks" / written.name, written.stat().st_size, sha256, bodies)
 
-    def commit(self, manifest: Manifest, report: Report | None = None) -> str:
+    def commit(
+        self,
+        manifest: Manifest,
+        room: Path | None = None,
+        report: Report | None = None,
+        *,
+        guard: Callable[[], None] = lambda: None,
+    ) -> str:
         """Publish a snapshot and return its name; content that is already published keeps its first name.
 
-        Raises
-        ------
-        PanelError
-            If a build, which is what comes with a report, meets a panel of other content.
+        Parameters
+        ----------
+        manifest : Manifest
+            The snapshot.
+        room : pathlib.Path, optional
+            Where its new blocks wait.
+        report : Report, optional
+            What reading its new data found.
+        guard : callable
+            Raises if the snapshot may not follow those that are there; nobody else writes meanwhile.
         """
         store = LocalStorage(self.path)
+        own = manifest.digest()
+        published = self.published(own)
+        if published:
+            return published
         # Two writers must not take the same number; readers need no lock, snapshots appear whole.
         with FileLock(self.path / "lock"):
-            published = self.published(own := manifest.digest())
+            published = self.published(own)
             if published:
                 return published
-            if report is not None:
-                self.refuse_other()
+            guard()
+            if room is not None:
+                for block in room.glob("*.parquet"):
+                    block.rename(self.path / "blocks" / block.name)
+                sync_folder(self.path / "blocks")
             number = 1 + max(map(_number, self.names()), default=0)
             name = f"{number:06d}-{own}"
             if report is not None:
                 text = json.dumps(report.to_dict(), ensure_ascii=False)
-                with contextlib.suppress(AlreadyExists):  # left by a build that died before its snapshot
+                with contextlib.suppress(AlreadyExists):  # left by a writer that died before its snapshot
                     store.put_new(f"reports/{name}.json", text.encode())
             store.put_new(f"snapshots/{name}.json", manifest.to_json().encode())
             return name
@@ -144,9 +175,26 @@ class PanelFolder:
                 hint="give another path, or remove the folder if nobody needs the old panel",
             )
 
-    def report(self) -> Report:
-        """Return the report of the build, which is that of the first snapshot."""
-        file = self.path / "reports" / f"{self.names()[0]}.json"
+    def refuse_stale(self, snapshot: str) -> None:
+        """Make sure that no other snapshot was published after this one.
+
+        Raises
+        ------
+        PanelError
+            If one was: bars appended to an older one would hide what it added.
+        """
+        newest = self.find(None)
+        if newest != snapshot:
+            raise PanelError(
+                f"{self.path}: bars are appended to the newest snapshot, {newest}, not to {snapshot}",
+                hint="open the panel again and append to that: Panel.open(path).append(source)",
+            )
+
+    def report(self, snapshot: str) -> Report:
+        """Return the newest report up to this snapshot."""
+        names = reversed([name for name in self.names() if name <= snapshot])
+        files = [self.path / "reports" / f"{name}.json" for name in names]
+        file = next(filter(Path.exists, files), files[-1])
         try:
             return Report.from_dict(json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as fault:

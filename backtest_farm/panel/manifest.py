@@ -1,26 +1,32 @@
 """Snapshots: what a panel is at one moment, as one immutable JSON file.
 
-A snapshot has two parts. ``content`` says what the panel *is* (grid, ends of life, a hash per field and
-block); its digest names the snapshot, so that equal content has one name wherever it lies. ``files`` says
-where the values *lie* and carries a digest of its own.
+A snapshot has two parts. ``content`` says what the panel *is* (grid, ends of life, universes, a chain per
+field); its digest names the snapshot, so that equal content has one name wherever it lies and however it is
+cut into blocks. ``files`` says where the values *lie* and carries a digest of its own.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from backtest_farm.errors import PanelError
+from backtest_farm.errors import InputError, PanelError, nearest
 from backtest_farm.identity import canonical_json, digest
 from backtest_farm.ingest.grid import Ends, no_ends
+from backtest_farm.ingest.spells import Spell
 from backtest_farm.panel.block import Block, Body, damaged
+from backtest_farm.panel.chain import NAMELESS, name_hashes
+from backtest_farm.panel.field import Field, Piece
 
-FORMAT = 1
+FORMAT = 2
+Picked = TypeVar("Picked")
+_KINDS = ("fields", "contexts")
 _UNITS = {"day": "M8[D]", "us": "M8[us]"}
 
 
@@ -36,42 +42,58 @@ class Manifest:
         One name per asset id.
     bars_per_year : float
         Bars in a year, for annualising.
+    calendar : str or None
+        Name of the exchange's calendar.
     ends : Ends
         Ends of life.
     statics : mapping of str to tuple
         One value per asset.
-    hashes : mapping of str to str
-        The sha256 of each field's values.
-    fields : mapping of str to Block
-        The file that holds each field; several fields share one.
+    universes : mapping of str to tuple of Spell
+        Who was a member, from when to when.
+    fields, contexts : mapping of str to Field
+        Where the values lie; a context is a field of one nameless asset.
     """
 
     timestamps: np.ndarray
     symbols: tuple[str, ...]
     bars_per_year: float
     ends: Ends
-    statics: Mapping[str, tuple]
-    hashes: Mapping[str, str]
-    fields: Mapping[str, Block]
+    calendar: str | None = None
+    statics: Mapping[str, tuple] = field(default_factory=dict)
+    universes: Mapping[str, tuple[Spell, ...]] = field(default_factory=dict)
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    contexts: Mapping[str, Field] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n_bars, n_assets)."""
+        return len(self.timestamps), len(self.symbols)
 
     @property
     def blocks(self) -> list[Block]:
         """Every file of the snapshot, once."""
-        return list({block.path: block for block in self.fields.values()}.values())
+        return list({piece.block.path: piece.block for _, _, piece in self._pieces()}.values())
+
+    def _pieces(self) -> Iterator[tuple[str, str, Piece]]:
+        for kind, stored in zip(_KINDS, (self.fields, self.contexts), strict=True):
+            for name, one in stored.items():
+                yield from ((kind, name, piece) for piece in one.pieces)
 
     def content(self) -> dict[str, Any]:
         """Return what the panel is, apart from where its fields lie."""
-        n_bars, n_assets = len(self.timestamps), len(self.symbols)
-        ended = np.flatnonzero(self.ends.bar < n_bars)
+        ended = np.flatnonzero(self.ends.bar < len(self.timestamps))
         payouts = (None if np.isnan(payout) else payout for payout in self.ends.payout[ended])
         return {
             "bars_per_year": self.bars_per_year,
-            "blocks": [{"first_bar": 0, "n_assets": n_assets, "n_bars": n_bars, "sha256": self.hashes}],
+            "calendar": self.calendar,
+            "contexts": {name: _said(one) for name, one in self.contexts.items()},
             "ends": list(zip(ended, self.ends.bar[ended], payouts, strict=True)),
+            "fields": {name: _said(one) for name, one in self.fields.items()},
             "resolution": "day" if self.timestamps.dtype == np.dtype("M8[D]") else "us",
             "statics": self.statics,
             "symbols": self.symbols,
             "timestamps": _pack(self.timestamps.astype(np.int64)),
+            "universes": self.universes,
         }
 
     def digest(self) -> str:
@@ -81,9 +103,12 @@ class Manifest:
     def to_json(self) -> str:
         """Return the snapshot's text."""
         files: dict[str, Any] = {}
-        for name, block in self.fields.items():
-            file = {"bytes": block.size, "sha256": block.sha256, "fields": {}}
-            files.setdefault(block.path.name, file)["fields"][name] = block.bodies[name]._asdict()
+        for kind, name, piece in self._pieces():
+            block = piece.block
+            entry = {"bytes": block.size, "sha256": block.sha256, "first_bar": piece.first_bar}
+            entry |= {"shape": [piece.n_bars, piece.n_assets], "fields": {}, "contexts": {}}
+            body = block.bodies[piece.name]._asdict() | {"chain": piece.chain}
+            files.setdefault(block.path.name, entry)[kind][name] = body
         content = self.content()
         return canonical_json(
             {"format": FORMAT, "content": content, "files": files, "files_digest": digest(files)}
@@ -117,38 +142,73 @@ class Manifest:
         if known != FORMAT:
             raise PanelError(
                 f"snapshot {name} has format {known}, this version reads {FORMAT}",
-                hint="open it with the version of backtest_farm that wrote it, or build the panel again",
+                hint="build the panel again into a new folder, or open it with the version that wrote it",
             )
         if not whole:
             raise damaged(f"snapshot {name} does not match its own digest: it was changed")
         # From here on the content is what was written: nothing in it needs a second look.
-        (block,) = content["blocks"]
-        ends = no_ends(block["n_assets"])
+        ends = no_ends(len(content["symbols"]))
         for asset, bar, payout in content["ends"]:
             ends.bar[asset], ends.payout[asset] = bar, np.nan if payout is None else payout
-        fields: dict[str, Block] = {}
+        pieces: defaultdict[tuple[str, str], list[Piece]] = defaultdict(list)
         for file, entry in files.items():
-            bodies = {field: Body(**place) for field, place in entry["fields"].items()}
-            fields |= dict.fromkeys(bodies, Block(folder / file, entry["bytes"], entry["sha256"], bodies))
+            held = {(kind, one): said for kind in _KINDS for one, said in entry[kind].items()}
+            bodies = {one: Body(*(said[part] for part in Body._fields)) for (_, one), said in held.items()}
+            block = Block(folder / file, entry["bytes"], entry["sha256"], bodies)
+            n_bars, n_assets = entry["shape"]
+            for (kind, one), said in held.items():
+                piece = Piece(entry["first_bar"], n_bars, n_assets, one, block, said["chain"])
+                pieces[kind, one].append(piece)
+
+        def stored(kind: str, names: np.ndarray) -> dict[str, Field]:
+            return {
+                name: Field(tuple(sorted(pieces[kind, name])), _spread(said["since"]), names)
+                for name, said in sorted(content[kind].items())
+            }
+
         return cls(
             timestamps=_unpack(content["timestamps"]).view(_UNITS[content["resolution"]]),
             symbols=tuple(content["symbols"]),
             bars_per_year=float(content["bars_per_year"]),
+            calendar=content["calendar"],
             ends=ends,
             statics={name: tuple(column) for name, column in content["statics"].items()},
-            hashes=block["sha256"],
-            fields=dict(sorted(fields.items())),
+            universes={name: tuple(map(tuple, spells)) for name, spells in content["universes"].items()},
+            fields=stored("fields", name_hashes(content["symbols"])),
+            contexts=stored("contexts", name_hashes(NAMELESS)),
         )
 
 
+def pick(what: str, name: str, known: Mapping[str, Picked]) -> Picked:
+    """Return what has this name, or say which names there are."""
+    if name not in known:
+        has = nearest(name, known) if known else "it has none at all"
+        raise InputError(
+            f"the panel has no {what} {name!r}: {has}",
+            hint=f"add it with panel.with_{what.split()[0]}, or on the command line with "
+            f"backtest-farm panel attach --{what.split()[0]} {name}=FILE",
+        )
+    return known[name]
+
+
+def _said(one: Field) -> dict[str, Any]:
+    return {"chain": one.chain, "since": _runs(one.since)}
+
+
+def _runs(values: np.ndarray) -> list[list[int]]:
+    """Write integers as runs ``[value, repeats]``."""
+    starts = np.flatnonzero(np.diff(values, prepend=values[:1] - 1))
+    return np.stack([values[starts], np.diff(starts, append=len(values))], axis=1).tolist()
+
+
+def _spread(runs: list[list[int]]) -> np.ndarray:
+    return np.repeat(*np.array(runs, np.int64).reshape(-1, 2).T)
+
+
 def _pack(moments: np.ndarray) -> dict[str, Any]:
-    """Write ascending integers as the first one and runs ``[step, repeats]``: weeks, days of minutes."""
-    steps = np.diff(moments)
-    starts = np.flatnonzero(np.diff(steps, prepend=steps[:1] - 1))
-    repeats = np.diff(starts, append=len(steps))
-    return {"first": int(moments[0]), "steps": np.stack([steps[starts], repeats], axis=1).tolist()}
+    """Write ascending integers as the first one and runs of steps: weeks, days of minutes."""
+    return {"first": int(moments[0]), "steps": _runs(np.diff(moments))}
 
 
 def _unpack(packed: Mapping[str, Any]) -> np.ndarray:
-    step, repeats = np.array(packed["steps"], np.int64).reshape(-1, 2).T
-    return packed["first"] + np.concatenate([[0], np.cumsum(np.repeat(step, repeats))])
+    return packed["first"] + np.concatenate([[0], np.cumsum(_spread(packed["steps"]))])

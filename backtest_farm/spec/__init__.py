@@ -1,9 +1,10 @@
 """Specifications: costs, execution, windows, axes, and the strict base that all of them share."""
 
 from backtest_farm.spec.axes import MAX_TRIALS, Axis, axis, values_of
-from backtest_farm.spec.base import ByTag, Spec, Stage, axes_of, has_axes, replaced
+from backtest_farm.spec.base import ByTag, Leaf, Spec, Stage, has_axes, leaves_of, replaced
 from backtest_farm.spec.models import Costs, Execution, Fill, Keep, Limits, Metric, Sizing, Trading, Window
-from backtest_farm.spec.wording import fault
+from backtest_farm.spec.universe import Universe, UniverseSpec
+from backtest_farm.spec.wording import LineOf, Place, fault, faulty, shown
 from backtest_farm.spec.yaml_file import read_yaml
 
 __all__ = [
@@ -14,18 +15,25 @@ __all__ = [
     "Execution",
     "Fill",
     "Keep",
+    "Leaf",
     "Limits",
+    "LineOf",
     "Metric",
+    "Place",
     "Sizing",
     "Spec",
     "Stage",
     "Trading",
+    "Universe",
+    "UniverseSpec",
     "Window",
-    "axes_of",
     "axis",
     "fault",
+    "faulty",
     "has_axes",
+    "leaves_of",
     "read_yaml",
     "replaced",
+    "shown",
     "values_of",
 ]

@@ -7,9 +7,10 @@ the same value). All faults of a specification are reported at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
+from functools import cached_property
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
 import numpy as np
 from pydantic import (
@@ -20,13 +21,14 @@ from pydantic import (
     field_serializer,
     field_validator,
 )
-from pydantic_core import CoreSchema, InitErrorDetails
+from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails
 from pydantic_core.core_schema import ValidationInfo, ValidatorFunctionWrapHandler, tagged_union_schema
 
-from backtest_farm.spec.axes import Axis
-from backtest_farm.spec.wording import LineOf, fault, refused, shown
+from backtest_farm.errors import InputError
+from backtest_farm.spec.axes import Axis, stepped, values_of
+from backtest_farm.spec.wording import LineOf, Place, fault, refused, shown
 
-Stage = Literal["factor", "portfolio", "costs", "execution"]
+Stage = Literal["factor", "universe", "filter", "portfolio", "costs", "execution"]
 """What a parameter belongs to; trials are numbered with the first stage slowest."""
 
 _IN_FILE = "file"
@@ -43,6 +45,8 @@ class Spec(BaseModel):
     ------------------------------------------------------------------------
     spec_stage : Stage
         The stage to which this model's own leaves belong.
+    spec_stages : mapping of str to Stage
+        The stages of single leaves that belong to another one.
     spec_fixed : frozenset of str
         Fields at which no axis may stand.
     """
@@ -50,6 +54,7 @@ class Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     spec_stage: ClassVar[Stage] = "execution"
+    spec_stages: ClassVar[Mapping[str, Stage]] = {}
     spec_fixed: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, /, **data: Any) -> None:
@@ -87,14 +92,19 @@ class Spec(BaseModel):
     @field_validator("*", mode="wrap")
     @classmethod
     def _one_or_axis(cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-        given = _as_axis(value, info.context)
-        if given is None:
-            return handler(_number(value))
         kind = cls.model_fields[str(info.field_name)].annotation
-        if any(isinstance(each, type) and issubclass(each, Spec) for each in get_args(kind) or (kind,)):
-            raise fault("alternatives cannot stand here: give one mapping and put lists at its leaves")
+        listed = get_origin(kind) in (list, tuple)
+        kinds = () if listed else get_args(kind) or (kind,)
+        models = any(isinstance(each, type) and issubclass(each, Spec) for each in kinds)
+        given = _from_file(value, listed, models) if info.context == _IN_FILE else value
+        if not isinstance(given, Axis):
+            return handler(_number(given))
         if info.field_name in cls.spec_fixed:
-            raise fault(f"an axis cannot stand here: give one value, not {shown(list(given.values))}")
+            raise fault(
+                "alternatives cannot stand here: give one mapping"
+                if models
+                else f"an axis cannot stand here: give one value, not {shown(list(given.values))}"
+            )
         return _read_axis(given, handler)
 
     @field_serializer("*")
@@ -122,34 +132,41 @@ class ByTag:
         return tagged_union_schema(models, discriminator=self.key)
 
 
-def _as_axis(value: Any, context: Any) -> Axis | None:
-    if context == _IN_FILE:
-        match value:
-            case list(values):
-                return Axis(tuple(values))
-            case {"axis": list(values), **rest} if not rest:
-                return Axis(tuple(values))
-    return value if isinstance(value, Axis) else None
+def _from_file(value: Any, listed: bool, models: bool) -> Any:
+    """Return the axis that a list or a range in a file means, anything else as it is."""
+    match value:
+        case {"axis": list(values), **rest} if not rest:
+            return Axis(tuple(values))
+        case list(values) if not listed:
+            return Axis(tuple(values))
+        case dict(span) if not models and not span.keys().isdisjoint(("start", "stop", "step")):
+            try:
+                return stepped(span)
+            except InputError as error:
+                raise fault(": ".join(filter(None, (error.message, error.hint)))) from None
+    return value
 
 
 def _read_axis(given: Axis, read: ValidatorFunctionWrapHandler) -> Axis:
-    """Return the axis with its values as the field reads them; refuse wrong and repeated ones by index."""
+    """Return the axis with its values as the field reads them; refuse wrong ones by index."""
     if not given.values:
         raise fault("an empty list makes an empty grid: give at least one value")
-    first: dict[Any, int] = {}
+    values: list[Any] = []
     wrong: list[InitErrorDetails] = []
     for at, value in enumerate(given.values):
         try:
-            one = read(_number(value))
+            values.append(read(_number(value)))
         except ValidationError as error:
-            wrong += [{"type": "value_error", "loc": (at,), "input": value, "ctx": {"error": error}}]
-            continue
-        if first.setdefault(one, at) != at:
-            text = f"{shown(one)} stands here twice: [{first[one]}] is the same value"
-            wrong += [{"type": fault(text), "loc": (at,), "input": value}]
+            wrong += [_placed(item, at) for item in error.errors(include_url=False)]
     if wrong:
         raise ValidationError.from_exception_data("axis", wrong)
-    return Axis(tuple(first))
+    return Axis(tuple(values))
+
+
+def _placed(item: ErrorDetails, at: int) -> InitErrorDetails:
+    """Return an error of one value with the index of that value before its place."""
+    kind: Any = fault(item["msg"]) if item["type"] == "spec" else item["type"]
+    return {"type": kind, "loc": (at, *item["loc"]), "input": item["input"], "ctx": item.get("ctx", {})}
 
 
 def _number(value: Any) -> Any:
@@ -161,28 +178,56 @@ def _number(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-class PlacedAxis(NamedTuple):
-    """An axis and where it stands: the dotted path of its parameter, and the stage of that."""
+@dataclass(frozen=True, eq=False)
+class Leaf:
+    """A parameter that stands in a specification: a value, an axis, or alternatives (an axis of models).
 
-    path: str
+    Attributes
+    ----------
+    place : tuple
+        The names of the fields on the way to it, and the indices of alternatives.
+    stage : Stage
+        The stage that its model gives it.
+    value : object
+        What stands there.
+    """
+
+    place: Place
     stage: Stage
-    values: tuple[Any, ...]
+    value: Any
+
+    @cached_property
+    def path(self) -> str:
+        """Its dotted path, which does not say in which of several alternatives it stands."""
+        return ".".join(part for part in self.place if isinstance(part, str))
+
+    @cached_property
+    def options(self) -> tuple[tuple[Leaf, ...], ...]:
+        """The leaves of each alternative; empty where a value or an axis of values stands."""
+        given = values_of(self.value)
+        if not any(isinstance(each, Spec) for each in given):
+            return ()
+        return tuple(
+            tuple(leaves_of(each, (*self.place, at))) if isinstance(each, Spec) else ()
+            for at, each in enumerate(given)
+        )
 
 
-def axes_of(spec: Spec, above: str = "") -> list[PlacedAxis]:
-    """Return the axes of `spec` and of the models within it, in the order of their fields."""
-    found = []
+def leaves_of(spec: Spec, above: Place = ()) -> Iterator[Leaf]:
+    """Yield the leaves of `spec` and of the models within it, in the order of their fields.
+
+    What stands within alternatives is left to the caller.
+    """
     for name, value in spec:
         if isinstance(value, Spec):
-            found += axes_of(value, f"{above}{name}.")
-        elif isinstance(value, Axis):
-            found.append(PlacedAxis(above + name, spec.spec_stage, value.values))
-    return found
+            yield from leaves_of(value, (*above, name))
+        else:
+            yield Leaf((*above, name), spec.spec_stages.get(name, spec.spec_stage), value)
 
 
 def has_axes(spec: Spec) -> list[str]:
     """Return the dotted paths at which axes stand: empty for a specification of one single run."""
-    return [axis.path for axis in axes_of(spec)]
+    return [leaf.path for leaf in leaves_of(spec) if isinstance(leaf.value, Axis)]
 
 
 S = TypeVar("S", bound=Spec)
@@ -196,6 +241,8 @@ def replaced(spec: S, values: Mapping[str, Any], above: str = "") -> S:
     update = {}
     for name, value in spec:
         path = above + name
-        inside = isinstance(value, Spec)
-        update[name] = replaced(value, values, f"{path}.") if inside else values.get(path, value)
+        if path in values:
+            update[name] = values[path]
+        elif isinstance(value, Spec):
+            update[name] = replaced(value, values, f"{path}.")
     return spec.model_copy(update=update)

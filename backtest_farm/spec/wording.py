@@ -26,6 +26,8 @@ _WORDS = {
     "integer": "a whole number",
     "number": "a finite number",
     "string": "text",
+    "boolean": "true or false",
+    "array": "a list",
     "date": "a date such as 2017-10-31",
     "date-time": "a time such as 2017-10-31T09:30:00 (UTC)",
 }
@@ -48,7 +50,11 @@ def refused(model: type[BaseModel], error: ValidationError, title: str, line_of:
     """Return what tells a person of all faults at once, in the order of their lines where these are known."""
     schema = model.model_json_schema()
     # A union gives one error for each of its members, all with the same place and text.
-    found = dict(_worded(schema, item) for item in error.errors(include_url=False))
+    return faulty(dict(_worded(schema, item) for item in error.errors(include_url=False)), title, line_of)
+
+
+def faulty(found: Mapping[Place, str], title: str, line_of: LineOf | None) -> InputError:
+    """Return the error that tells what is wrong at each of some places."""
     faults = []
     for place in sorted(found, key=line_of) if line_of else found:
         line = f"{title}:{line_of(place)}" if line_of else ""
@@ -66,17 +72,17 @@ def _worded(schema: Mapping[str, Any], item: ErrorDetails) -> tuple[Place, str]:
     here, keys = schema, schema["properties"]
     place: list[int | str] = []
     for part in item["loc"]:
-        if "properties" in here:
+        if isinstance(part, int) and item["type"] != "invalid_key":
+            place.append(part)
+            here = here.get("items", here)
+        elif "properties" in here:
             keys = here["properties"]
             here = keys.get(str(part), {})
             place.append(str(part))
         elif "discriminator" in here:
             # The tag by which pydantic chose one of several models: nobody wrote it as a key.
             here = {"$ref": here["discriminator"]["mapping"][part]}
-        elif isinstance(part, int):
-            place.append(part)
-        if "$ref" in here:
-            here = schema["$defs"][here["$ref"].rpartition("/")[2]]
+        here = _meant(schema, here)
     value = item["input"]
     if item["type"].startswith("union_tag"):
         known, value = here["discriminator"], item["ctx"].get("tag")
@@ -93,6 +99,14 @@ def _worded(schema: Mapping[str, Any], item: ErrorDetails) -> tuple[Place, str]:
     return tuple(place), text
 
 
+def _meant(schema: Mapping[str, Any], here: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schema behind a reference, also where it may be left out: the model or nothing."""
+    options = [option for option in here.get("anyOf", ()) if option.get("type") != "null"]
+    if len(options) == 1:
+        here = options[0]
+    return schema["$defs"][here["$ref"].rpartition("/")[2]] if "$ref" in here else here
+
+
 def refusal(value: Any, schema: Mapping[str, Any]) -> str:
     """Say that `value` is not allowed, what is, and which name may have been meant."""
     names = _names(schema)
@@ -103,7 +117,7 @@ def refusal(value: Any, schema: Mapping[str, Any]) -> str:
         return f"{text}, without quotes"
     if isinstance(value, str) and names:
         return f"{text}; {nearest(value, names)}"
-    if isinstance(value, (list, tuple)) and "properties" not in schema:
+    if isinstance(value, (list, tuple)) and value and schema.get("type") != "object":
         return f"{text}; several values are written axis([...])"
     return text
 

@@ -5,18 +5,26 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import MappingNode, Node
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from backtest_farm.errors import InputError
 from backtest_farm.spec.wording import Place
+
+MAX_VALUES = 1_000_000
+"""How large a file may be that is small only by its aliases."""
+
+MAX_DEPTH = 100
+"""How deep brackets may be nested."""
 
 _OTHER_VERSION = re.compile(r"^%YAML\s+(?!1\.2\s*$)", re.MULTILINE)
 _HINTS = {"\\t": "indent with spaces: YAML does not allow tabs", "duplicate key": "write each key once"}
@@ -47,6 +55,8 @@ class YamlFile:
             if isinstance(part, int):
                 # An index counts in a list, or in the list of {axis: [...]}.
                 items = keys["axis"][1] if "axis" in keys else node
+                if not isinstance(items, SequenceNode) or part >= len(items.value):
+                    break
                 marked = node = items.value[part]
             elif part in keys:
                 marked, node = keys[part]
@@ -69,10 +79,18 @@ def read_yaml(path: str | Path) -> YamlFile:
     if other := _OTHER_VERSION.search(text):
         line = text.count("\n", 0, other.start()) + 1
         raise InputError(f"{path}:{line}: only YAML 1.2 is read", hint="remove the %YAML line")
+    # Asked for first: the reader takes a long time to give up.
+    if max(accumulate((each in "[{") - (each in "]}") for each in text), default=0) > MAX_DEPTH:
+        raise InputError(f"{path}: brackets are nested too deeply")
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = _Constructor
     try:
         root = yaml.compose(text)
+        if _written_out(root, {}) > MAX_VALUES:
+            raise InputError(
+                f"{path}: with its aliases written out the file has more than {MAX_VALUES:,} values",
+                hint="an alias of aliases grows fast, and one within its own anchor has no end",
+            )
         content = None if root is None else yaml.constructor.construct_document(root)
     except YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), str(getattr(error, "problem", error))
@@ -89,6 +107,16 @@ def read_yaml(path: str | Path) -> YamlFile:
             hint="write key: value lines; a sweep file needs at least panel and strategy",
         )
     return YamlFile(path, content, root)
+
+
+def _written_out(node: Node | None, sizes: dict[Node | None, float]) -> float:
+    """Return how many values a part of a file has when every alias is what it stands for."""
+    if node not in sizes:
+        sizes[node] = math.inf  # met again within itself
+        inside = node.value if isinstance(node, (SequenceNode, MappingNode)) else ()
+        parts = (part for each in inside for part in (each if isinstance(each, tuple) else (each,)))
+        sizes[node] = 1 + sum(_written_out(part, sizes) for part in parts)
+    return sizes[node]
 
 
 class _Constructor(SafeConstructor):

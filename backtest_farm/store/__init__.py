@@ -2,6 +2,6 @@
 
 from backtest_farm.store.commit_log import CommitLog
 from backtest_farm.store.fragment import Fragment, read_fragment, write_fragment
-from backtest_farm.store.study_store import StudyStore
+from backtest_farm.store.study_store import StudyStore, SweepEntry
 
-__all__ = ["CommitLog", "Fragment", "StudyStore", "read_fragment", "write_fragment"]
+__all__ = ["CommitLog", "Fragment", "StudyStore", "SweepEntry", "read_fragment", "write_fragment"]

@@ -30,6 +30,10 @@ class Fragment(NamedTuple):
         Size of the file.
     sha256 : str
         Hash of the whole file, 64 hexadecimal digits.
+    copied : int
+        Rows that were not simulated for this file but copied from others of the study.
+    replaces : str
+        Hash of the atom's fragment that this one stands in for; empty when there was none.
     """
 
     atom: int
@@ -38,14 +42,16 @@ class Fragment(NamedTuple):
     failed: int
     bytes: int
     sha256: str
+    copied: int = 0
+    replaces: str = ""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the fragment that `values` describes; keys that are not attributes are left aside."""
-        return cls(**{name: values[name] for name in cls._fields})
+        return cls(**{name: values[name] for name in cls._fields if name in values})
 
 
-def write_fragment(storage: Storage, sweep_id: str, atom: int, table: pa.Table) -> Fragment:
+def write_fragment(storage: Storage, sweep_id: str, atom: int, table: pa.Table, copied: int = 0) -> Fragment:
     """Write the rows of one atom and return what names them.
 
     The same rows have the same bytes and so the same name: when a task is tried again, its file is already
@@ -61,6 +67,8 @@ def write_fragment(storage: Storage, sweep_id: str, atom: int, table: pa.Table) 
         The atom's number.
     table : pyarrow.Table
         The rows; a column ``status`` is required, values are stored as they are.
+    copied : int
+        See `Fragment`; no part of the file.
 
     Raises
     ------
@@ -71,25 +79,35 @@ def write_fragment(storage: Storage, sweep_id: str, atom: int, table: pa.Table) 
     sha256 = digest_bytes(data)
     failed = pc.sum(pc.not_equal(table.column("status").cast(pa.string()), "ok")).as_py() or 0
     name = f"{FOLDER}/{sweep_id[:12]}-{atom:06d}-{sha256[:16]}.arrow"
-    fragment = Fragment(atom, name, table.num_rows, failed, len(data), sha256)
     try:
         storage.put_new(name, data)
     except AlreadyExists:
         hint = "no commit record names this file: remove it, and run the sweep again"
-        _checked(storage, fragment, hint)
-    return fragment
+        table_from_bytes(storage.read(name), sha256, name, hint)
+    return Fragment(atom, name, table.num_rows, failed, len(data), sha256, copied)
 
 
-def read_fragment(storage: Storage, fragment: Fragment) -> pa.Table:
-    """Return the rows of `fragment`, checked against its hash before anything is parsed.
+def read_fragment(storage: Storage, name: str, sha256: str | None = None) -> pa.Table:
+    """Return the rows of a fragment, checked against its hash before anything is parsed.
+
+    Parameters
+    ----------
+    storage : Storage
+        The study's storage.
+    name : str
+        The file.
+    sha256 : str, optional
+        Its hash; the digits in its name when not given.
 
     Raises
     ------
     StoreError
         If the file is missing or its content is not what was committed.
     """
-    return _checked(storage, fragment, "restore the file from a copy, or run the sweep into a new folder")
+    hint = "restore the file from a copy, or run the sweep into a new folder"
+    return table_from_bytes(storage.read(name), sha256 or name_hash(name), name, hint)
 
 
-def _checked(storage: Storage, fragment: Fragment, hint: str) -> pa.Table:
-    return table_from_bytes(storage.read(fragment.name), fragment.sha256, fragment.name, hint)
+def name_hash(name: str) -> str:
+    """Return the digits of its content's hash that a file's name ends in."""
+    return name.rpartition("-")[2].removesuffix(".arrow")

@@ -6,50 +6,82 @@ import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 
-from backtest_farm.errors import StoreError
+from backtest_farm.errors import InputError, StoreError
 from backtest_farm.identity import canonical_json, digest_bytes
 from backtest_farm.storage import AlreadyExists, Storage, open_storage
 from backtest_farm.store.arrow_file import table_from_bytes, table_to_bytes
 from backtest_farm.store.commit_log import CommitLog
-from backtest_farm.store.fragment import Fragment, read_fragment
+from backtest_farm.store.fragment import Fragment, name_hash, read_fragment
 from backtest_farm.store.spec_diff import spec_difference
 
 SWEEPS, CURVES, NOTES = "sweeps", "curves", "notes"
 
 
-class StudyStore:
-    """A study's folder.
+class SweepEntry(NamedTuple):
+    """One sweep of a study's history.
 
-    ``sweeps/<id>-<hash>.json`` the frozen spec text; ``log/`` the commit records; ``fragments/`` rows, which
+    Attributes
+    ----------
+    number : int
+        1 for the first.
+    sweep_id, spec_sha256 : str, str
+        The sweep's digest, and the hash of its frozen spec.
+    n_trials : int
+        How many trials it has.
+    created : str
+        When it was added, UTC.
+    """
+
+    number: int
+    sweep_id: str
+    spec_sha256: str
+    n_trials: int
+    created: str
+
+
+class StudyStore:
+    """A study's folder, read and written as one of its sweeps.
+
+    ``sweeps/<id>-<hash>.json`` the frozen spec texts; ``log/`` the commit records; ``fragments/`` rows, which
     count once a record names them; ``curves/`` kept curves, safe to delete; ``notes/`` hosts and timings,
-    outside all digests. The first record of the log names the sweep and the hash of its spec.
+    outside all digests. A record of the log adds a sweep, with the hash of its spec, or rows to one.
 
     Use `create` to write and `open` to read; the constructor is for them.
     """
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, sweep: str | int | None = None) -> None:
         self.storage = storage
         self._log = CommitLog(storage)
-        self._fragments: dict[int, Fragment] = {}
+        self.sweeps: list[SweepEntry] = []
+        self._fragments: dict[str, dict[int, Fragment]] = {}
         self.refresh()
-        if not self._log.records:
+        if not self.sweeps:
             raise StoreError(f"{self.uri} holds no study", hint="give the folder that a sweep was run into")
-        opening = self._log.records[0]
-        self.sweep_id: str = opening["sweep"]
-        name = _spec_name(self.sweep_id, opening["spec_sha256"])
+        entry = self._entry(sweep)
+        self.sweep_id = entry.sweep_id
+        name = _spec_name(entry.sweep_id, entry.spec_sha256)
         text = storage.read(name)
-        if digest_bytes(text) != opening["spec_sha256"]:
+        if digest_bytes(text) != entry.spec_sha256:
             raise StoreError(
                 f"{self.uri}/{name} was changed after the sweep began", hint="restore the file from a copy"
             )
         self.spec_json: str = text.decode()
 
     @classmethod
-    def create(cls, place: str | os.PathLike[str], sweep_id: str, spec_json: str) -> Self:
+    def create(
+        cls,
+        place: str | os.PathLike[str],
+        sweep_id: str,
+        spec_json: str,
+        n_trials: int = 0,
+        *,
+        extend: bool = False,
+    ) -> Self:
         """Open the study at `place` for this sweep, creating it when nothing is there.
 
         Parameters
@@ -60,40 +92,59 @@ class StudyStore:
             The sweep's digest.
         spec_json : str
             The frozen sweep as canonical JSON text.
+        n_trials : int
+            How many trials it has.
+        extend : bool
+            Add the sweep to the history of a study that does not hold it yet.
 
         Raises
         ------
         StoreError
-            If another sweep lives there (the differing keys are shown), or something that is no study.
+            If only other sweeps live there and `extend` is not given (the keys that differ from the newest
+            are shown), or something that is no study.
         """
         storage = open_storage(place)
         log = CommitLog(storage)
-        if not log.refresh():
-            _refuse_strangers(storage)
+        log.refresh()
+        # Where the panel lies is no part of what a sweep is: the texts may differ, the digest may not.
+        while sweep_id not in [record["sweep"] for record in log.records if record["kind"] == "sweep"]:
+            if not log.records:
+                _refuse_strangers(storage)
+            elif not extend:
+                newest = cls(storage)
+                raise StoreError(
+                    f"{storage.uri} holds another sweep ({newest.sweep_id[:12]}, not {sweep_id[:12]})",
+                    faults=spec_difference(newest.spec_json, spec_json),
+                    hint="extend the study, which reuses the rows that both share (--extend); or give the "
+                    "new sweep a folder of its own; or go back to the old spec",
+                )
             sha256 = digest_bytes(spec_json.encode())
             _keep(storage, _spec_name(sweep_id, sha256), spec_json.encode())
-            # When another driver is faster its record stands, and is read like any that was there before.
-            log.append({"kind": "sweep", "sweep": sweep_id, "spec_sha256": sha256})
-        store = cls(storage)
-        # Where the panel lies is no part of what a sweep is: the texts may differ, the digest may not.
-        if store.sweep_id != sweep_id:
-            raise StoreError(
-                f"{storage.uri} holds another sweep ({store.sweep_id[:12]}, not {sweep_id[:12]})",
-                faults=spec_difference(store.spec_json, spec_json),
-                hint="give the new sweep a folder of its own, or go back to the old spec",
-            )
-        return store
+            # When another driver is faster its record stands, and the question is asked again.
+            facts = {"trials": n_trials, "created": datetime.now(UTC).isoformat(timespec="seconds")}
+            log.append({"kind": "sweep", "sweep": sweep_id, "spec_sha256": sha256, **facts})
+            log.refresh()
+        return cls(storage, sweep_id)
 
     @classmethod
-    def open(cls, place: str | os.PathLike[str]) -> Self:
+    def open(cls, place: str | os.PathLike[str], sweep: str | int | None = None) -> Self:
         """Open the study at `place` as it is.
+
+        Parameters
+        ----------
+        place : str or path
+            A folder or URI.
+        sweep : str or int, optional
+            Digest of a sweep, or its first digits, or its number in the history; the newest when not given.
 
         Raises
         ------
         StoreError
             If no study is there.
+        InputError
+            If it holds no such sweep, or several.
         """
-        return cls(open_storage(place))
+        return cls(open_storage(place), sweep)
 
     @property
     def uri(self) -> str:
@@ -103,13 +154,22 @@ class StudyStore:
     def refresh(self) -> None:
         """Take in what was committed since, by whomever."""
         for record in self._log.refresh():
+            sweep = record["sweep"]
+            if record["kind"] == "sweep" and sweep not in self._fragments:
+                facts = record.get("trials", 0), record.get("created", "")
+                self.sweeps.append(SweepEntry(len(self.sweeps) + 1, sweep, record["spec_sha256"], *facts))
+                self._fragments[sweep] = {}
             for values in record.get("fragments", ()):
                 fragment = Fragment.from_dict(values)
-                self._fragments[fragment.atom] = fragment
+                self._fragments[sweep][fragment.atom] = fragment
 
-    def committed(self) -> dict[int, Fragment]:
-        """Return the committed fragments by atom number, in order of atoms."""
-        return dict(sorted(self._fragments.items()))
+    def committed(self, sweep_id: str | None = None) -> dict[int, Fragment]:
+        """Return the fragments that count of a sweep, this one by default, by and in order of atoms."""
+        return dict(sorted(self._fragments[sweep_id or self.sweep_id].items()))
+
+    def n_commits(self) -> int:
+        """Return how many records the log has."""
+        return len(self._log.records)
 
     def commit(self, fragments: Iterable[Fragment]) -> list[Fragment]:
         """Record that these fragments count, and return those that did not before.
@@ -131,7 +191,7 @@ class StudyStore:
     def tables(self) -> Iterator[pa.Table]:
         """Yield each committed fragment's rows in order of atoms, each file checked before it is parsed."""
         for fragment in self.committed().values():
-            yield read_fragment(self.storage, fragment)
+            yield read_fragment(self.storage, fragment.name, fragment.sha256)
 
     def put_curve(self, trial_key: str, table: pa.Table) -> None:
         """Keep one trial's curve; the same curve again changes nothing.
@@ -161,9 +221,8 @@ class StudyStore:
         names = self.storage.list(f"{CURVES}/{trial_key}-")
         if not names:
             return None
-        sha256 = names[0].rpartition("-")[2].removesuffix(".arrow")
         hint = f"delete {CURVES}/: a replay makes every curve again"
-        return table_from_bytes(self.storage.read(names[0]), sha256, names[0], hint)
+        return table_from_bytes(self.storage.read(names[0]), name_hash(names[0]), names[0], hint)
 
     def put_note(self, name: str, note: Mapping[str, Any]) -> None:
         """Write a side file: how the work went, never what came out of it.
@@ -183,13 +242,31 @@ class StudyStore:
         return {name[len(NOTES) + 1 : -len(".json")]: json.loads(self.storage.read(name)) for name in names}
 
     def _has(self, fragment: Fragment) -> bool:
-        there = self._fragments.get(fragment.atom)
-        if there is not None and there.sha256 != fragment.sha256:
+        there = self._fragments[self.sweep_id].get(fragment.atom)
+        if there is None or fragment.replaces == there.sha256 != fragment.sha256:
+            return False
+        # Failures may pass, and of two drivers that run them again the faster one counts.
+        if there.sha256 != fragment.sha256 and not (there.failed or fragment.failed or fragment.replaces):
             raise StoreError(
                 f"{self.uri}: atom {fragment.atom} gave two results, {there.name} and {fragment.name}",
                 hint="something outside the spec plays in: an unseeded draw, a clock, a library",
             )
-        return there is not None
+        return True
+
+    def _entry(self, sweep: str | int | None) -> SweepEntry:
+        if sweep is None:
+            return self.sweeps[-1]
+        if isinstance(sweep, str):
+            found = [entry for entry in self.sweeps if entry.sweep_id.startswith(sweep)]
+        else:
+            found = [entry for entry in self.sweeps if entry.number == sweep]
+        if len(found) != 1 or sweep == "":
+            raise InputError(
+                f"{self.uri} holds {len(found) or 'no'} sweeps {sweep!r}",
+                faults=[f"{entry.number}: {entry.sweep_id} of {entry.created}" for entry in self.sweeps],
+                hint="name one of these by its number or by the first digits of its digest",
+            )
+        return found[0]
 
 
 def _spec_name(sweep_id: str, sha256: str) -> str:

@@ -1,10 +1,13 @@
-"""Study: the results of a sweep, read from its store."""
+"""Study: the results of sweeps, read from their store."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import pkgutil
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -12,12 +15,10 @@ import pyarrow.compute as pc
 
 from backtest_farm.engine import Result
 from backtest_farm.engine.single import run_one
-from backtest_farm.engine.tile import ranked_targets
-from backtest_farm.engine.trials import single_terms
-from backtest_farm.errors import InputError, PanelError, StoreError, nearest
-from backtest_farm.factors.ranks import ranking
+from backtest_farm.errors import FarmError, InputError, PanelError, StoreError, nearest
 from backtest_farm.farm import RunSummary
 from backtest_farm.farm.job import SweepJob
+from backtest_farm.farm.loop import in_short
 from backtest_farm.kernel.summary import METRICS
 from backtest_farm.panel import Panel
 from backtest_farm.spec import Keep
@@ -31,42 +32,70 @@ SMALLER_IS_BETTER = frozenset({"volatility", "turnover", "costs", "kurtosis", "o
 """Metrics of which the smallest values lead a ranking; drawdown is negative, so its largest lead."""
 
 
+def analysis(name: str) -> Callable[..., Any]:
+    """Return ``module:function`` of the analysis room: it lies above this one, and is loaded on demand."""
+    return pkgutil.resolve_name(f"backtest_farm.analysis.{name}")
+
+
 class Study:
-    """A study: rows of all trials, kept curves, and any trial again on demand.
+    """A study, seen as one sweep of its history: rows of all trials, kept curves, any trial again on demand.
 
     Use `Study.open`; `Sweep.run` returns one too.
     """
 
     def __init__(self, store: StudyStore, run: RunSummary | None = None) -> None:
         self._store = store
-        self._run = run
+        self._run = run or RunSummary()
         self.plan = Plan.from_json(store.spec_json)
-        self._rows: tuple[int, pa.Table] | None = None
+        self._rows: tuple[list[str], pa.Table] | None = None
         self._job: SweepJob | None = None
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Study:
+    def open(cls, path: str | os.PathLike[str], sweep: str | int | None = None) -> Study:
         """Open the study in a folder.
+
+        Parameters
+        ----------
+        path : str or path
+        sweep : str or int, optional
+            Which sweep of its history: digest, or first digits of it, or number (see `sweeps`); the newest
+            when not given.
 
         Raises
         ------
         StoreError
             If there is none, or it is damaged.
+        InputError
+            If it holds no such sweep.
         """
-        return cls(StudyStore.open(path))
+        return cls(StudyStore.open(path, sweep))
+
+    def sweeps(self) -> pl.DataFrame:
+        """Return the study's history, one row a sweep: number, sweep (its id), trials, committed, failed,
+        reused (committed rows that were copied, from other sweeps or from equal trials of the same one, and
+        not run), created (UTC)."""
+        import polars as pl
+
+        self._store.refresh()
+        rows = []
+        for entry in self._store.sweeps:
+            there = self._store.committed(entry.sweep_id).values()
+            counts = [sum(getattr(one, name) for one in there) for name in ("rows", "failed", "copied")]
+            rows.append((entry.number, entry.sweep_id, entry.n_trials, *counts, entry.created))
+        names = ["number", "sweep", "trials", "committed", "failed", "reused", "created"]
+        return pl.DataFrame(rows, schema=names, orient="row")
 
     def trials(self) -> pl.LazyFrame:
         """Return one row a trial, in order of trial numbers.
 
         Columns: trial, key, sweep, profile, universe, fold, window_start, window_end, numerics, status,
-        error, digest, the axes by their dotted paths, bars, bars_per_year, the metrics (null where a trial
-        failed, NaN where undefined), the reason counters, and per-segment sums of returns.
+        error, digest, the axes by their dotted paths (null where a trial has no such parameter), bars,
+        bars_per_year, segment_bars, the metrics (null where a trial failed, NaN where undefined), the reason
+        counters, and per-segment sums of returns.
         """
         import polars as pl
 
-        frame = pl.from_arrow(self._table())
-        assert isinstance(frame, pl.DataFrame)
-        return frame.lazy()
+        return pl.LazyFrame(self._table())
 
     def best(self, n: int = 20, by: str = "sharpe") -> pl.DataFrame:
         """Return the `n` leading trials by a metric, best first; ties go to the lower trial number.
@@ -83,15 +112,42 @@ class Study:
         InputError
             If there is no such metric, or `n` is below 1.
         """
-        import polars as pl
-
         if by not in METRICS:
             raise InputError(f"{by!r} is no metric: {nearest(by, METRICS)}")
         if not isinstance(n, int) or n < 1:
             raise InputError(f"n is {n!r}: ask for a whole number of trials, at least 1")
         n = min(n, self.plan.n_trials)
-        ranked = self.trials().filter((pl.col("status") == "ok") & pl.col(by).is_not_nan())
+        ranked = self.trials().filter(status="ok").drop_nans(by)
         return ranked.sort([by, "trial"], descending=[by not in SMALLER_IS_BETTER, False]).head(n).collect()
+
+    def failures(self) -> pl.DataFrame:
+        """Return the trials without a result: trial, key, universe, status, error, and their parameters."""
+        names = dict.fromkeys(["trial", "key", "universe", "status", "error", *self.plan.columns])
+        return self.trials().remove(status="ok").select(*names).collect()
+
+    def trial(self, trial: int | str) -> dict[str, Any]:
+        """Return one row as a dict.
+
+        Parameters
+        ----------
+        trial : int or str
+            Number or key.
+
+        Raises
+        ------
+        InputError
+            If no such trial has run.
+        """
+        table = self._table()
+        column = "key" if isinstance(trial, str) else "trial"
+        known = isinstance(trial, str) or (type(trial) is int and 0 <= trial < self.plan.n_points)
+        rows = table.filter(pc.equal(table[column], trial)).to_pylist() if known else []
+        if not rows:
+            raise InputError(
+                f"the study has no trial {trial!r}",
+                hint=f"trials are 0 to {self.plan.n_points - 1:,}, and {table.num_rows:,} of them have run",
+            )
+        return rows[0]
 
     def equity(self, trial: int | str) -> pl.DataFrame:
         """Return the curve of a trial: the kept one, or a replay's when none is kept.
@@ -103,13 +159,9 @@ class Study:
         """
         import polars as pl
 
-        row = self._row(trial)
+        row = self.trial(trial)
         kept = self._store.get_curve(row["key"])
-        if kept is None:
-            return self.replay(row["trial"]).equity
-        frame = pl.from_arrow(kept)
-        assert isinstance(frame, pl.DataFrame)
-        return frame
+        return self.replay(row["trial"]).equity if kept is None else pl.DataFrame(kept)
 
     def replay(self, trial: int | str, *, panel: Panel | None = None) -> Result:
         """Run one trial again, with curve and ledger, and check it against the stored digest.
@@ -128,23 +180,24 @@ class Study:
         PanelError
             If the panel is gone or holds other data.
         """
-        row = self._row(trial)
+        row = self.trial(trial)
         number = row["trial"]
-        job = self._ready(panel)
-        one = self.plan.trial(number)
-        built = ranking(job.panel, one.strategy.signal, job.window, job.depth)
-        result = run_one(
-            job.panel,
-            job.window,
-            single_terms(one.strategy, one),
-            ranked_targets(*built.ranking),
-            {},
-            job.market,
-        )
+        job, spec = self._ready(panel), self.plan.trial(row["trial"])
+        try:
+            result = run_one(job.panel, job.window, spec, self.plan.universe(number), job.depth)
+        except FarmError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"trial {number} raises {in_short(error)} (stored: {row['error'] or 'a result'})",
+                hint="mend what raises, then run the sweep again with retry_failed=True (--retry-failed)",
+            ) from error
         if result.digest != row["digest"]:
             raise StoreError(
                 f"trial {number} gives digest {result.digest[:12]} now, but {row['digest'][:12]} is stored",
-                hint="package or machine changed what comes out: run the sweep into a new study and compare",
+                hint="package or machine changed what comes out: run the sweep into a new study and compare"
+                if row["status"] == "ok"
+                else "it failed when it ran: run the sweep again with retry_failed=True (--retry-failed)",
             )
         result.check_ledger()
         return result
@@ -161,25 +214,27 @@ class Study:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def summary(self) -> dict[str, Any]:
-        """Return counts: trials of the sweep, rows by status, and what the run that made this object did."""
+        """Return counts: trials of the sweep, rows by status, and what the run that made this object did.
+
+        ``executed`` trials were simulated by it, ``duplicates`` copied from equal trials of the same sweep;
+        ``reused`` are all others: copied from other sweeps, or there before.
+        """
         states = Counter(self._table()["status"].to_pylist())
-        run = self._run
-        counters = run.counters if run else {}
+        run, committed = self._run, states.total()
         return {
             "trials": self.plan.n_trials,
-            "committed": sum(states.values()),
+            "committed": committed,
             "ok": states["ok"],
             "error": states["error"],
-            "executed": run.n_new if run else 0,
-            "reused": sum(states.values()) - (run.n_new if run else 0),
-            "seconds": run.seconds if run else 0.0,
-            "executor": run.executor if run else "none",
-            "workers": run.workers if run else 0,
+            "executed": run.n_executed,
+            "reused": committed - run.n_executed - run.n_duplicates,
+            "duplicates": run.n_duplicates,
+            "seconds": run.seconds,
+            "executor": run.executor,
+            "workers": run.workers,
             "factors": self.plan.n_factors,
-            "factor_builds": counters.get("factor_builds", 0),
-            "rank_builds": counters.get("rank_builds", 0),
-            "rank_reuses": counters.get("rank_reuses", 0),
-            "stage_seconds": dict(run.stage_seconds) if run else {},
+            **{name: run.counters[name] for name in ("factor_builds", "rank_builds", "rank_reuses")},
+            "stage_seconds": dict(run.stage_seconds),
             "digest": self.digest,
             "sweep": self.plan.sweep_id,
             "store": self._store.uri,
@@ -205,36 +260,68 @@ class Study:
         there = self._store.kept_curves()
         leaders = self.best(keep.equity.top, by=keep.equity.by).select("trial", "key").rows()
         missing = [(number, key) for number, key in leaders if key not in there]
-        if missing and panel is not None:
-            self._ready(panel)
         for number, key in missing:
-            self._store.put_curve(key, self.replay(number).equity.to_arrow())
+            self._store.put_curve(key, self.replay(number, panel=panel).equity.to_arrow())
         return len(missing)
+
+    def verify(self, sample: int = 0, *, panel: Panel | None = None) -> dict[str, Any]:
+        """Check everything: the chain of commits, every file against its hash, rows against the plan.
+
+        Parameters
+        ----------
+        sample : int, default 0
+            How many trials to run again and compare, spread evenly over the sweep.
+        panel : Panel, optional
+            As in `replay`.
+
+        Returns
+        -------
+        dict
+            What was checked: ``commits``, ``sweeps``, ``fragments``, ``bytes``, ``rows``, ``replayed`` (trial
+            numbers), and ``unused``: files that no record counts, left by interruptions and retries.
+
+        Raises
+        ------
+        StoreError
+            If anything is not as it was written, with all faults at once.
+        """
+        return analysis("audit:verify")(self, self._store, sample, panel)
+
+    def export(self, path: str | os.PathLike[str]) -> int:
+        """Write all rows to one file and return their number; see `backtest_farm.analysis.export.export`.
+
+        Parameters
+        ----------
+        path : str or path
+            Ends in ``.parquet``, ``.arrow`` or ``.csv``. A CSV file has no segment columns, and a text in it
+            that a spreadsheet would take for a formula starts with an apostrophe.
+        """
+        return analysis("export:export")(self.trials(), Path(path))
+
+    def provenance(self) -> dict[str, Any]:
+        """Return where the rows come from: panel, sweeps, numerics, commits, hosts, versions."""
+        return analysis("audit:provenance")(self, self._store)
+
+    def plot(self, *what: Any, **how: Any) -> Any:
+        """Draw a metric over one or two parameters: ``study.plot("n", "rebalance", metric="sharpe")``; see
+        `backtest_farm.analysis.plot_study`."""
+        return analysis("figures:plot_study")(self, *what, **how)
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write one self-contained HTML file about this study, and return its path."""
+        return analysis("study_report:report_study")(self, path)
 
     def _table(self) -> pa.Table:
         self._store.refresh()
-        count = len(self._store.committed())
-        if self._rows is None or self._rows[0] != count:
-            tables = list(self._store.tables())
-            if not tables:
-                raise StoreError(f"{self._store.uri} holds no rows yet", hint="run the sweep first")
-            self._rows = (count, pa.concat_tables(tables))
+        there = [one.sha256 for one in self._store.committed().values()]
+        if not there:
+            raise StoreError(f"{self._store.uri} holds no rows yet", hint="run the sweep first")
+        if self._rows is None or self._rows[0] != there:
+            self._rows = there, pa.concat_tables(self._store.tables())
         return self._rows[1]
 
-    def _row(self, trial: int | str) -> dict[str, Any]:
-        table = self._table()
-        column = "key" if isinstance(trial, str) else "trial"
-        known = isinstance(trial, str) or (type(trial) is int and 0 <= trial < self.plan.n_trials)
-        rows = table.filter(pc.equal(table[column], trial)).to_pylist() if known else []
-        if not rows:
-            raise InputError(
-                f"the study has no trial {trial!r}",
-                hint=f"trials are 0 to {self.plan.n_trials - 1:,}, and {table.num_rows:,} of them have run",
-            )
-        return rows[0]
-
     def _ready(self, panel: Panel | None) -> SweepJob:
-        if panel is not None:
+        if panel is not None and (self._job is None or self._job.panel is not panel):
             self._job = SweepJob(self.plan, panel)
         if self._job is None:
             ref = self.plan.panel_ref

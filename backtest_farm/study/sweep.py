@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from typing import Any, Literal
 
-from backtest_farm.engine.trials import data_digest, fits, window_of
+from backtest_farm.engine.targets import fits
+from backtest_farm.engine.trials import window_of
 from backtest_farm.engine.warm import is_compiled
-from backtest_farm.farm import SweepRequest, run_sweep
+from backtest_farm.errors import InputError
+from backtest_farm.factors.ranks import Window
+from backtest_farm.farm import run_sweep
+from backtest_farm.farm.job import data_digests
 from backtest_farm.kernel import RESULT_EPOCH
 from backtest_farm.panel import Panel
+from backtest_farm.spec import MAX_TRIALS, values_of
 from backtest_farm.store import StudyStore
-from backtest_farm.study.study import Study
-from backtest_farm.sweep import Plan, SweepSpec, load_sweep
+from backtest_farm.study.study import Study, analysis
+from backtest_farm.sweep import Plan, PlannedUniverse, SweepSpec, load_sweep
 
 BUILT_IN_CODE = "built-in"
 """Code digest of declarative strategies: their code is the package's, whose results RESULT_EPOCH versions."""
-
-SECONDS_PER_TRIAL_BAR = 6e-7
-SECONDS_PER_FACTOR_CELL = 1e-8
-"""Measured on one core; only the choice of an executor and a first shard size depend on them."""
 
 COMPILES_FIRST = "the first run here compiles the kernel, some 15 s"
 
@@ -30,11 +32,11 @@ class Sweep:
     Parameters
     ----------
     panel : Panel, str or path
-    strategy : TopN
+    strategy : TopN, Quantiles, CrossOver or Weights
         Axes are written ``bf.axis([...])``, at any parameter.
     **parts
-        ``costs``, ``window``, ``fill``, ``sizing``, ``cash``, ``limits``, ``keep``, ``profile``,
-        ``limit``: see `backtest_farm.sweep.SweepSpec`.
+        ``universes``, ``where``, ``costs``, ``window``, ``fill``, ``sizing``, ``cash``, ``limits``, ``keep``,
+        ``profile``, ``limit``: see `backtest_farm.sweep.SweepSpec`.
 
     Raises
     ------
@@ -48,13 +50,21 @@ class Sweep:
     >>> study = bf.Sweep(panel="panels/us", strategy=strategy).run(store="studies/us")  # doctest: +SKIP
     """
 
-    def __init__(self, *, panel: Panel | str | os.PathLike[str], strategy: Any, **parts: Any) -> None:
+    def __init__(
+        self,
+        *,
+        panel: Panel | str | os.PathLike[str],
+        strategy: Any,
+        limit: int = MAX_TRIALS,
+        **parts: Any,
+    ) -> None:
         self._panel = panel if isinstance(panel, Panel) else None
         path = panel.path if isinstance(panel, Panel) else panel
-        self.spec = SweepSpec.from_python(panel=path, strategy=strategy, **parts)
+        self.spec = SweepSpec.from_python(panel=path, strategy=strategy, limit=limit, **parts)
+        self._limit = limit
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Sweep:
+    def load(cls, path: str | os.PathLike[str], limit: int = MAX_TRIALS) -> Sweep:
         """Read a sweep file (YAML); relative paths in it are relative to the file.
 
         Raises
@@ -62,31 +72,34 @@ class Sweep:
         InputError
             With all faults at once: file, line, what stands there, what is allowed.
         """
-        return cls.of(load_sweep(os.fspath(path)))
+        return cls.of(load_sweep(os.fspath(path), limit=limit), limit)
 
     @classmethod
-    def of(cls, spec: SweepSpec) -> Sweep:
+    def of(cls, spec: SweepSpec, limit: int = MAX_TRIALS) -> Sweep:
         """Return the sweep of a specification that was read and checked before."""
         sweep = cls.__new__(cls)
         sweep._panel = None
         sweep.spec = spec
+        sweep._limit = limit
         return sweep
 
-    def plan(self) -> dict[str, Any]:
+    def plan(self, workers: int | None = None) -> dict[str, Any]:
         """Return counts and estimates, running nothing.
+
+        Parameters
+        ----------
+        workers : int, optional
+            As in `run`.
 
         Returns
         -------
         dict
-            ``sweep_id``, counts of trials, atoms, unique factors and rankings, builds, rows and bytes, and
-            ``cpu_seconds``, a rough estimate for one core.
+            ``sweep_id``, and the counts and estimates of `backtest_farm.analysis.cost.estimate`, for a study
+            and caches that hold nothing yet; ``note``, what the first run costs once, empty when nothing.
         """
-        plan, panel, n_bars = self._frozen()
-        return {
-            "sweep_id": plan.sweep_id,
-            **plan.estimate(n_bars),
-            "cpu_seconds": _cpu_seconds(plan, panel, n_bars),
-        }
+        plan, panel, window = self._frozen()
+        estimated = analysis("cost:estimate")(plan, panel, window, workers)
+        return {"sweep_id": plan.sweep_id, "note": _note(), **estimated}
 
     def run(
         self,
@@ -94,6 +107,9 @@ class Sweep:
         *,
         executor: Literal["auto", "inline", "ray"] = "auto",
         resume: bool = True,
+        extend: bool = False,
+        retry_failed: bool = False,
+        dedup: bool = True,
         workers: int | None = None,
         address: str | None = None,
         progress: bool = True,
@@ -109,7 +125,14 @@ class Sweep:
             This process, or Ray (a local node unless `address` is given). ``auto`` takes Ray when the
             estimate says it pays. Results do not depend on it.
         resume : bool, default True
-            Go on from what the study holds; when False, a study with rows is refused.
+            Go on from what the study holds; when False, a study with rows of this sweep is refused.
+        extend : bool, default False
+            Add this sweep to the history of a study that holds others; without it such a study is refused.
+        retry_failed : bool, default False
+            Run the trials again that have no result.
+        dedup : bool, default True
+            Copy the rows of equal trials, of the study's other sweeps and of this one, instead of running
+            them; results do not depend on it.
         workers : int, optional
             Worker processes; one per core when not given.
         address : str, optional
@@ -129,46 +152,66 @@ class Sweep:
         KeyboardInterrupt
             After Ctrl-C: everything committed stays, and the same call goes on from there.
         """
-        plan, panel, n_bars = self._frozen()
-        request = SweepRequest(
-            spec_json=plan.frozen_json(),
-            sweep_id=plan.sweep_id,
-            n_atoms=plan.n_atoms,
-            n_trials=plan.n_trials,
-            store=os.fspath(store),
-            estimated_seconds=_cpu_seconds(plan, panel, n_bars),
-            note="" if is_compiled() else COMPILES_FIRST,
-        )
+        plan, panel, window = self._frozen()
         summary = run_sweep(
-            request,
+            plan,
+            store,
+            estimate=lambda: analysis("cost:estimate")(plan, panel, window)["cpu_seconds"],
+            note=_note(),
             executor=executor,
             workers=workers,
             address=address,
-            progress=progress,
+            display=analysis("progress:choose_progress")(progress),
             resume=resume,
+            extend=extend,
+            retry_failed=retry_failed,
+            dedup=dedup,
             shard_seconds=shard_seconds,
         )
-        study = Study(StudyStore.open(store), summary)
+        study = Study(StudyStore.open(store, plan.sweep_id), summary)
         study.keep_curves(self.spec.keep, panel)
         return study
 
-    def _frozen(self) -> tuple[Plan, Panel, int]:
-        """Return the plan on the data as it is now, the panel, and the window's number of bars."""
+    def _frozen(self) -> tuple[Plan, Panel, Window]:
+        """Return the plan on the data as it is now, the panel, and the bars that are traded."""
         if self._panel is None:
             self._panel = Panel.open(self.spec.panel)
-        panel, strategy = self._panel, self.spec.strategy
-        fits(panel, strategy)
-        window = window_of(panel, self.spec.window, strategy.warmup)
+        panel = self._panel
+        fits(panel, self.spec.strategies)
+        window = window_of(panel, self.spec.window, self.spec.strategies)
         plan = Plan(
             self.spec,
-            data_digest(panel, strategy.fields, window),
-            BUILT_IN_CODE,
+            _universes(panel, self.spec, window),
+            data_digests(panel, self.spec, window),
+            _code_digest(self.spec, panel),
             RESULT_EPOCH,
             panel_ref={"path": str(panel.path), "snapshot": panel.snapshot},
         )
-        return plan, panel, window.stop - window.start
+        # Only the panel tells how many universes an entry such as {each: symbol} stands for.
+        if plan.n_points > self._limit:
+            raise InputError(
+                f"the grid has {plan.n_points:,} trials with its {len(plan.universes):,} universes, over the "
+                f"limit of {self._limit:,}",
+                hint="take fewer universes or values, or raise the limit",
+            )
+        return plan, panel, window
 
 
-def _cpu_seconds(plan: Plan, panel: Panel, n_bars: int) -> float:
-    cells = plan.n_factors * panel.shape[0] * panel.shape[1]
-    return plan.n_trials * n_bars * SECONDS_PER_TRIAL_BAR + cells * SECONDS_PER_FACTOR_CELL
+def _note() -> str:
+    return "" if is_compiled() else COMPILES_FIRST
+
+
+def _code_digest(spec: SweepSpec, panel: Panel) -> str:
+    # What an expression means is for polars to say, and which session is a month's last for the calendar's
+    # package: their versions count as code.
+    signals = [each.signal for each in spec.strategies if "signal" in type(each).model_fields]
+    used = {each for signal in signals for one in values_of(signal) for each in one.versions.items()}
+    rebalances = [each for one in spec.strategies for each in values_of(getattr(one, "rebalance", 1))]
+    if panel.calendar is not None and any(isinstance(each, str) for each in rebalances):
+        used.add(("exchange_calendars", version("exchange_calendars")))
+    return "+".join([BUILT_IN_CODE, *(f"{name}-{number}" for name, number in sorted(used))])
+
+
+def _universes(panel: Panel, spec: SweepSpec, window: Window) -> tuple[PlannedUniverse, ...]:
+    every = (one for asked in spec.universes for one in panel.expand(asked))
+    return tuple(PlannedUniverse(one, panel.members_digest(one, *window)) for one in every)

@@ -6,35 +6,36 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from backtest_farm.factors.spec import Momentum
+from backtest_farm.factors.spec import Factor
+from backtest_farm.spec import Universe
 from backtest_farm.sweep.spec import SweepSpec
-
-ATOM_TRIALS = 256
-"""The most trials in an atom. Part of the meaning of atom numbers: a change orphans every fragment."""
 
 
 @dataclass(frozen=True)
 class Atom:
-    """A fixed run of trials that share one signal: the unit of fragments, commits and retries.
+    """A fixed run of trials that share signal, universe and filter: the unit of fragments and retries.
 
     Attributes
     ----------
     index : int
         Its number within the sweep.
-    first, stop : int
-        Its trials' numbers, `stop` excluded; at most `ATOM_TRIALS` of them.
-    signal : Momentum
+    numbers : tuple of int
+        Its trials' numbers, at most `ATOM_TRIALS`; those that ``where`` leaves out are missing.
+    signal : Factor
         The one signal of all its trials.
+    universe : Universe
+        The assets that they may hold.
     base : SweepSpec
         The specification at its first trial, without any axis.
     columns : dict of str to list
-        For each axis of the sweep the values of its trials, in order.
+        For each column of the sweep the values of its trials, in order; None where a trial has no such
+        parameter.
     """
 
     index: int
-    first: int
-    stop: int
-    signal: Momentum
+    numbers: tuple[int, ...]
+    signal: Factor
+    universe: Universe
     base: SweepSpec
     columns: dict[str, list[Any]]
 
@@ -49,4 +50,4 @@ class Atom:
         if path in self.columns:
             return self.columns[path]
         owner = self.base if hasattr(self.base, path.partition(".")[0]) else self.base.strategy
-        return [attrgetter(path)(owner)] * (self.stop - self.first)
+        return [attrgetter(path)(owner)] * len(self.numbers)

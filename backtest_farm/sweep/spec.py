@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from backtest_farm.errors import InputError
-from backtest_farm.spec import MAX_TRIALS, ByTag, Keep, Trading, axes_of, read_yaml
-from backtest_farm.strategy import TopN
+from backtest_farm.spec import MAX_TRIALS, ByTag, Keep, Trading, UniverseSpec, read_yaml, values_of
+from backtest_farm.strategy import AnyStrategy
+from backtest_farm.sweep.checks import check
+from backtest_farm.sweep.space import Space
+
+
+def _tuple(value: Any) -> Any:
+    """Return a list as a tuple: files hold lists, and a strict field takes none."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _entries(value: Any) -> Any:
+    """Return the entries of universes: one may stand without a list."""
+    return (value,) if isinstance(value, (str, dict, UniverseSpec)) else _tuple(value)
+
+
+def _groups(value: Any) -> Any:
+    """Return groups of names: one list of names is the only group."""
+    given = _tuple(value)
+    alone = isinstance(given, tuple) and given and all(isinstance(each, str) for each in given)
+    return (given,) if alone else given
+
+
+Group = Annotated[tuple[str, ...], BeforeValidator(_tuple)]
 
 
 class SweepSpec(Trading):
@@ -21,19 +41,37 @@ class SweepSpec(Trading):
     ----------
     panel : str
         Absolute path or URI of the panel; no part of any key.
-    strategy : TopN
+    strategy : TopN, Quantiles, CrossOver or Weights
         What to hold and when to decide.
+    universes : tuple of UniverseSpec
+        Which assets may be held; each universe that they stand for is a value of the axis ``universe``.
+    zip : tuple of tuple of str
+        Groups of axes, by their columns, that are walked together: the first values of all, then the second.
+    where : str or None
+        A condition over columns that every trial fulfils, such as ``n < signal.lookback``.
     keep : Keep
         What is stored beside the rows; no part of any key.
     fill, sizing, cash, costs, limits, window, profile
         See `backtest_farm.spec.Trading`.
     """
 
-    spec_fixed: ClassVar[frozenset[str]] = frozenset({"panel", "profile"})
+    spec_fixed: ClassVar[frozenset[str]] = frozenset(
+        {"panel", "profile", "window", "universes", "zip", "where", "keep"}
+    )
 
     panel: Annotated[str, Field(min_length=1)]
-    strategy: Annotated[TopN, ByTag("kind")]
+    strategy: Annotated[AnyStrategy, ByTag("kind")]
+    universes: Annotated[tuple[UniverseSpec, ...], BeforeValidator(_entries), Field(min_length=1)] = (
+        UniverseSpec(),
+    )
+    zip: Annotated[tuple[Group, ...], BeforeValidator(_groups)] = ()
+    where: Annotated[str, Field(min_length=1)] | None = None
     keep: Keep = Keep()
+
+    @property
+    def strategies(self) -> tuple[Any, ...]:
+        """The strategy, or all of them where alternatives stand."""
+        return values_of(self.strategy)
 
     @classmethod
     def from_python(cls, *, panel: str | os.PathLike[str], limit: int = MAX_TRIALS, **parts: Any) -> Self:
@@ -54,7 +92,7 @@ class SweepSpec(Trading):
             With all faults at once, or if the grid is over the limit.
         """
         spec = cls(panel=_located(panel, Path.cwd()), **parts)
-        check_size(spec, limit)
+        check(Space(spec), limit, cls.__name__)
         return spec
 
 
@@ -80,7 +118,7 @@ def load_sweep(path: str | Path, *, limit: int = MAX_TRIALS) -> SweepSpec:
     if "panel" in content:
         content["panel"] = _located(content["panel"], file.path.absolute().parent)
     spec = SweepSpec.from_file(content, str(file.path), file.line_of)
-    check_size(spec, limit)
+    check(Space(spec), limit, str(file.path), file.line_of)
     return spec
 
 
@@ -90,21 +128,3 @@ def _located(panel: Any, folder: Path) -> Any:
     if not isinstance(panel, str) or not panel or "://" in panel:
         return panel
     return os.path.normpath(folder / Path(panel).expanduser())
-
-
-def check_size(spec: SweepSpec, limit: int = MAX_TRIALS) -> None:
-    """Refuse a grid with more than `limit` trials, by arithmetic alone.
-
-    Raises
-    ------
-    InputError
-        With the size of the grid, axis by axis.
-    """
-    axes = axes_of(spec)
-    trials = math.prod(len(axis.values) for axis in axes)
-    if trials > limit:
-        raise InputError(
-            f"the grid has {trials:,} trials, over the limit of {limit:,}",
-            faults=[f"{axis.path}: {len(axis.values):,} values" for axis in axes],
-            hint="take fewer values on the long axes, or raise the limit",
-        )

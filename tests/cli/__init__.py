@@ -1,1 +1,1 @@
-"""The command line, run as a user runs it: another process, its streams and its exit code."""
+"""The command line: what it writes, where, and the code it ends with."""

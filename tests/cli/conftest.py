@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backtest_farm.cli.app import run
 from tests.contracts.tree import ROOT
 
 MAIN = "from backtest_farm.cli import main; main()"
@@ -52,8 +55,8 @@ Command = Callable[..., Done]
 
 
 @pytest.fixture(scope="session")
-def farm() -> Command:
-    """Run ``backtest-farm`` with these arguments in this folder."""
+def process() -> Command:
+    """Run ``backtest-farm`` with these arguments in this folder, as a user does: in a process of its own."""
 
     def command(*arguments: object, cwd: Path, env: Mapping[str, str] | None = None) -> Done:
         done = subprocess.run(
@@ -66,6 +69,19 @@ def farm() -> Command:
             timeout=250,
         )
         return Done(done.returncode, done.stdout, done.stderr)
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def farm() -> Command:
+    """The same within this process, where packages are loaded once for all tests."""
+
+    def command(*arguments: object, cwd: Path) -> Done:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = run([*map(str, arguments)])
+        return Done(code, out.getvalue(), err.getvalue())
 
     return command
 

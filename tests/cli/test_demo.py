@@ -12,12 +12,12 @@ from tests.cli.conftest import MAIN, Command, environment
 SMALL = ("--assets", "60", "--bars", "400", "--workers", "2")
 
 
-def test_demo(farm: Command, tmp_path: Path) -> None:
+def test_demo(process: Command, tmp_path: Path) -> None:
     home = tmp_path / "home"  # Ray writes its token into the home folder
     home.mkdir()
     env = {"HOME": str(home)}
 
-    first = farm("demo", *SMALL, "--dir", "d e m o", "--json", cwd=tmp_path, env=env)
+    first = process("demo", *SMALL, "--dir", "d e m o", "--json", cwd=tmp_path, env=env)
     assert first.code == 0, first.err
     said = first.document
     assert said["summary"]["trials"] == said["summary"]["executed"] == said["summary"]["ok"] == 1152
@@ -25,7 +25,7 @@ def test_demo(farm: Command, tmp_path: Path) -> None:
     assert set(said["seconds"]) == {"panel", "sweep", "leaderboard"}
     assert any("'d e m o/study'" in line for line in said["next"])
 
-    again = farm("demo", *SMALL, "--dir", "d e m o", cwd=tmp_path, env=env)
+    again = process("demo", *SMALL, "--dir", "d e m o", cwd=tmp_path, env=env)
     assert again.code == 0, again.err
     assert "0 run, 1,152 already there" in again.out
     assert said["summary"]["digest"] in again.out
@@ -35,17 +35,17 @@ def test_demo(farm: Command, tmp_path: Path) -> None:
     # A file that somebody changed is theirs.
     changed = tmp_path / "d e m o" / "sweep.yaml"
     changed.write_text(changed.read_text() + "# mine\n")
-    refused = farm("demo", *SMALL, "--dir", "d e m o", cwd=tmp_path, env=env)
+    refused = process("demo", *SMALL, "--dir", "d e m o", cwd=tmp_path, env=env)
     assert refused.code == 2
     assert "sweep.yaml" in refused.err
     assert changed.read_text().endswith("# mine\n")
 
 
-def test_ctrl_c_leaves_with_130_and_the_demo_goes_on_from_there(farm: Command, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_with_130_and_the_demo_goes_on_from_there(process: Command, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     env = {"HOME": str(home)}
-    process = subprocess.Popen(
+    running = subprocess.Popen(
         [sys.executable, "-c", MAIN, "demo", *SMALL],
         cwd=tmp_path,
         env=environment(env),
@@ -53,17 +53,17 @@ def test_ctrl_c_leaves_with_130_and_the_demo_goes_on_from_there(farm: Command, t
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stderr is not None
-    for line in process.stderr:
+    assert running.stderr is not None
+    for line in running.stderr:
         if "waiting for the first task" in line:  # Ray is up, and workers are at it
             break
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 130, err
     assert out == ""
     assert "Error: interrupted" in err
 
-    again = farm("demo", *SMALL, "--json", cwd=tmp_path, env=env)
+    again = process("demo", *SMALL, "--json", cwd=tmp_path, env=env)
     assert again.code == 0, again.err
     summary = again.document["summary"]
     assert summary["ok"] == summary["trials"] == summary["executed"] + summary["reused"]

@@ -12,6 +12,7 @@ import backtest_farm
 from backtest_farm.cli.app import app
 from tests.contracts.tree import ROOT, constraints, project
 
+PAGES = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").glob("*.md"))
 _SHELLS = frozenset({"sh", "bash", "shell", "console"})
 
 
@@ -77,7 +78,7 @@ def test_readme_commands_exist() -> None:
     assert [line for line in lines if unknown(line)] == []
 
 
-@pytest.mark.parametrize("page", ["cluster/README.md", "infra/README.md"])
+@pytest.mark.parametrize("page", ["cluster/README.md", "infra/README.md", *PAGES])
 def test_other_pages_commands_exist(page: str) -> None:
     assert [line for line in shell_lines((ROOT / page).read_text()) if unknown(line)] == []
 

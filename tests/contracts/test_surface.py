@@ -5,14 +5,19 @@ from __future__ import annotations
 import backtest_farm as bf
 
 PUBLIC = {
+    "KEEP",
+    "ContextFilter",
     "Costs",
+    "CrossOver",
     "FarmError",
     "Limits",
     "Panel",
+    "Quantiles",
     "Result",
     "Study",
     "Sweep",
     "TopN",
+    "Weights",
     "__version__",
     "axis",
     "factor",

@@ -236,7 +236,11 @@ def test_wrong_input_is_named(panel, weights, name) -> None:
     ("options", "words"),
     [
         ({"profile": "zipline"}, "profile"),
-        ({"fill": "same_close"}, "fill"),
+        ({"fill": "at_once"}, "fill"),
+        ({"unit": "shares"}, "unit"),
+        ({"universe": "sp501"}, "sp501"),
+        ({"universe": {"each": "symbol"}}, "takes one universe"),
+        ({"keep_mask": np.ones(3)}, "keep_mask"),
         ({"sizing": "later"}, "sizing"),
         ({"cash": 0.0}, "cash"),
         ({"start": "2100-01-01"}, "window"),

@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest_farm.factors.kernels import momentum
+from backtest_farm.factors import ranks
+from backtest_farm.factors.fields import factor_field
+from backtest_farm.factors.kernels import momentum, rank_rows, rolling, smoothed, warm
 from backtest_farm.factors.ranks import rank
 from backtest_farm.kernel.state import frozen
+from tests.factors.held import market
+from tests.factors.test_fields import EVERY
 
 NO_END = 2**62
 
@@ -29,10 +33,13 @@ def plain_momentum(close: list[list[float]], lookback: int, skip: int) -> list[l
     return rows
 
 
-def plain_rank(values: list[list[float]], last_bar: list[int], depth: int) -> list[list[int]]:
+def plain_rank(
+    values: list[list[float]], last_bar: list[int], depth: int, member: list[list[int]] | None = None
+) -> list[list[int]]:
     rows = []
     for t, row in enumerate(values):
         there = [a for a, value in enumerate(row) if math.isfinite(value) and t <= last_bar[a]]
+        there = [a for a in there if member is None or member[t][a]]
         rows.append(sorted(there, key=lambda a: (-row[a], a))[:depth])
     return rows
 
@@ -70,20 +77,44 @@ VALUES = st.sampled_from([math.nan, math.inf, -math.inf, -1.0, 0.0, -0.0, 0.5, 1
         lambda width: st.lists(st.lists(VALUES, min_size=width, max_size=width), min_size=1, max_size=5)
     ),
     depth=st.integers(1, 8),
+    shallow=st.sampled_from([0, 100]),
     data=st.data(),
 )
-def test_rank_is_a_stable_sort(rows: list[list[float]], depth: int, data: st.DataObject) -> None:
+def test_rank_is_a_stable_sort(
+    rows: list[list[float]], depth: int, shallow: int, data: st.DataObject
+) -> None:
     width = len(rows[0])
     last_bar = data.draw(st.lists(st.sampled_from([-1, 0, 2, NO_END]), min_size=width, max_size=width))
-    ids, counts = rank(np.array(rows), np.array(last_bar), depth)
+    mask = data.draw(st.none() | st.just([[data.draw(st.integers(0, 1)) for _ in row] for row in rows]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranks, "SHALLOW", shallow)
+        member = None if mask is None else np.array(mask, np.uint8)
+        ids, counts = rank(np.array(rows), np.array(last_bar), depth, member)
     assert ids.shape == (len(rows), min(depth, width))
     got = [row[:count].tolist() for row, count in zip(ids, counts, strict=True)]
-    assert got == plain_rank(rows, last_bar, depth)
+    assert got == plain_rank(rows, last_bar, depth, mask)
+    assert not any(row[count:].any() for row, count in zip(ids, counts, strict=True))
 
 
-def test_rank_of_a_wide_row() -> None:
+@pytest.mark.parametrize("depth", [60, 900])
+def test_rank_of_a_wide_row(depth: int) -> None:
     values = np.round(np.random.default_rng(0).normal(size=(40, 900)), 2)
     values[:, ::17] = np.nan
-    ids, counts = rank(values, np.full(900, NO_END), 60)
-    assert counts.tolist() == [60] * 40
-    assert ids.tolist() == plain_rank(values.tolist(), [NO_END] * 900, 60)
+    ids, counts = rank(values, np.full(900, NO_END), depth)
+    assert counts.tolist() == [min(depth, 847)] * 40
+    got = [row[:count].tolist() for row, count in zip(ids, counts, strict=True)]
+    assert got == plain_rank(values.tolist(), [NO_END] * 900, depth)
+
+
+def test_warm_compiles_every_kernel_for_all_calls() -> None:
+    """After `warm`, factors of every kind and rankings add no other specialisation."""
+    warm()
+    panel = market()
+    for chosen in EVERY.values():
+        factor_field(panel, chosen, 150)
+    for member in (None, np.ones((3, 2), np.uint8)):
+        rank(np.ones((3, 2)), np.full(2, NO_END), 1, member)
+    compiled = {momentum, rolling, smoothed, rank_rows}
+    assert {kernel.__name__: len(kernel.signatures) for kernel in compiled} == dict.fromkeys(
+        (kernel.__name__ for kernel in compiled), 1
+    )

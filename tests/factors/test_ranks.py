@@ -1,112 +1,152 @@
-"""The node's cache of rankings: built once, checked at every load, rebuilt when damaged."""
+"""The node's cache of rankings: built once, checked before use, rebuilt when damaged; universes."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from backtest_farm.factors import momentum, ranks
-from backtest_farm.factors.ranks import Window, factor_values, rank, ranking
+from backtest_farm import factor
+from backtest_farm.factors.fields import factor_field
+from backtest_farm.factors.ranks import Window, rank, ranking
 from backtest_farm.panel import Panel, synthetic_panel
+from backtest_farm.spec import Universe
+from tests.factors.held import HeldPanel, market
+from tests.factors.test_fields import files, finished
 
 WINDOW = Window(20, 120)
+MOMENTUM = factor.momentum(10, 2)
+HALF = Universe(of="half")
 
 
 @pytest.fixture
-def panel(tmp_path, monkeypatch) -> Panel:
-    monkeypatch.setenv("BACKTEST_FARM_CACHE", str(tmp_path / "cache"))
+def panel(tmp_path: Path) -> Panel:
     return synthetic_panel(tmp_path / "panel", n_bars=120, n_assets=20, seed=1)
 
 
-def files(tmp_path) -> list:
-    return [path for path in (tmp_path / "cache" / "rankings").iterdir() if path.suffix != ".lock"]
-
-
-def test_built_once_and_equal_to_a_build_without_the_cache(panel, tmp_path) -> None:
-    first = ranking(panel, momentum(10, 2), WINDOW, 5)
-    again = ranking(panel, momentum(10, 2), WINDOW, 5)
+def test_built_once_and_equal_to_a_build_without_the_cache(panel: Panel, cache: Path) -> None:
+    first = ranking(panel, MOMENTUM, WINDOW, 5)
+    again = ranking(panel, MOMENTUM, WINDOW, 5)
     assert (first.fresh, again.fresh) == (True, False)
-    values = factor_values(panel, momentum(10, 2), WINDOW.stop)[WINDOW.start :]
+    assert (first.fresh_factor, again.fresh_factor) == (True, False)
+    values = factor_field(panel, MOMENTUM, WINDOW.stop).values[WINDOW.start :]
     want = rank(values, panel.ends.bar - WINDOW.start, 5)
     for got in (first.ranking, again.ranking):
         assert got.ids.tobytes() == want.ids.tobytes()
         assert got.counts.tobytes() == want.counts.tobytes()
+        assert (got.ids.dtype, got.counts.dtype) == (np.int32, np.int64)
     assert want.counts.max() == 5
-    assert len(files(tmp_path)) == 1
+    assert len(files(cache)) == 2  # the factor and its ranking
 
 
 @pytest.mark.parametrize(
-    ("factor", "window", "depth"),
-    [(momentum(11, 2), WINDOW, 5), (momentum(10, 3), WINDOW, 5), (momentum(10, 2), Window(20, 119), 5),
-     (momentum(10, 2), Window(19, 120), 5), (momentum(10, 2), WINDOW, 6)],
+    ("chosen", "window", "depth", "fresh_factor"),
+    [(factor.momentum(11, 2), WINDOW, 5, True), (factor.momentum(10, 3), WINDOW, 5, True),
+     (MOMENTUM, Window(20, 119), 5, True), (MOMENTUM, Window(19, 120), 5, False),
+     (MOMENTUM, WINDOW, 6, False)],
 )  # fmt: skip
-def test_anything_else_is_another_ranking(panel, factor, window, depth) -> None:
-    ranking(panel, momentum(10, 2), WINDOW, 5)
-    assert ranking(panel, factor, window, depth).fresh
+def test_anything_else_is_another_ranking(panel: Panel, chosen, window, depth, fresh_factor) -> None:
+    ranking(panel, MOMENTUM, WINDOW, 5)
+    other = ranking(panel, chosen, window, depth)
+    assert (other.fresh, other.fresh_factor) == (True, fresh_factor)
 
 
-def test_an_unrelated_field_changes_nothing(panel) -> None:
-    ranking(panel, momentum(10, 2), WINDOW, 5)
+def test_a_depth_beyond_all_assets_is_all_assets(panel: Panel) -> None:
+    assert ranking(panel, MOMENTUM, WINDOW, 20).ranking.ids.shape == (100, 20)
+    assert not ranking(panel, MOMENTUM, WINDOW, 500).fresh
+
+
+def test_an_unrelated_field_changes_nothing(panel: Panel) -> None:
+    ranking(panel, MOMENTUM, WINDOW, 5)
     wider = panel.with_field("noise", np.ones(panel.shape))
-    assert not ranking(wider, momentum(10, 2), WINDOW, 5).fresh
+    assert not ranking(wider, MOMENTUM, WINDOW, 5).fresh
+
+
+def halved(seed: int = 0) -> HeldPanel:
+    """A market and a universe that some assets join and leave."""
+    held = market(n_assets=12)
+    held.masks[HALF] = (np.random.default_rng(seed).random(held.shape) < 0.5).astype(np.uint8)
+    return held
+
+
+@pytest.mark.parametrize("depth", [3, 12])
+def test_only_members_of_the_bar_are_ranked(depth: int) -> None:
+    held = halved()
+    got = ranking(held, MOMENTUM, WINDOW, depth, HALF).ranking
+    values, members = factor_field(held, MOMENTUM, 120).values[20:], held.masks[HALF][20:120]
+    left_out = 0
+    for row, mask, ids, count in zip(values, members, *got, strict=True):
+        known = [a for a in np.flatnonzero(mask) if np.isfinite(row[a])]
+        assert ids[:count].tolist() == sorted(known, key=lambda a: (-row[a], a))[:depth]
+        left_out += np.isfinite(row).sum() - len(known)
+    assert left_out > 100
+
+
+def test_a_universe_is_part_of_the_key_by_its_members_in_the_window() -> None:
+    held = halved()
+    assert ranking(held, MOMENTUM, WINDOW, 5).fresh_factor
+    mine = ranking(held, MOMENTUM, WINDOW, 5, HALF)
+    assert (mine.fresh, mine.fresh_factor) == (True, False)
+    held.masks[HALF][120:] = 1
+    held.masks[HALF][:20] = 0
+    assert not ranking(held, MOMENTUM, WINDOW, 5, HALF).fresh
+    held.masks[HALF][60, 0] ^= 1
+    assert ranking(held, MOMENTUM, WINDOW, 5, HALF).fresh
+
+
+def test_all_assets_need_no_mask() -> None:
+    held = market()
+    held.members = held.members_digest = None  # type: ignore[assignment]
+    assert ranking(held, MOMENTUM, WINDOW, 5, Universe()).fresh
+    assert not ranking(held, MOMENTUM, WINDOW, 5).fresh
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
-def test_a_damaged_file_is_rebuilt(panel, tmp_path, damage) -> None:
-    want = ranking(panel, momentum(10, 2), WINDOW, 5).ranking
-    (file,) = files(tmp_path)
+def test_a_damaged_file_is_rebuilt(panel: Panel, cache: Path, damage: str) -> None:
+    want = ranking(panel, MOMENTUM, WINDOW, 5).ranking.ids.tobytes()
+    file = min(files(cache), key=lambda path: path.stat().st_size)
     good = file.read_bytes()
     bad = bytearray(good)
     bad[len(bad) // 2] ^= 1
     file.write_bytes({"flip": bytes(bad), "cut": good[:-4], "empty": b""}[damage])
-    again = ranking(panel, momentum(10, 2), WINDOW, 5)
-    assert again.fresh
-    assert again.ranking.ids.tobytes() == want.ids.tobytes()
+    again = ranking(panel, MOMENTUM, WINDOW, 5)
+    assert (again.fresh, again.fresh_factor) == (True, False)
+    assert again.ranking.ids.tobytes() == want
     assert file.read_bytes() == good
 
 
-def test_the_oldest_go_when_the_cache_is_full(panel, tmp_path, monkeypatch) -> None:
-    for lookback in range(5, 9):
-        ranking(panel, momentum(lookback), WINDOW, 5)
-    size = files(tmp_path)[0].stat().st_size
-    monkeypatch.setattr(ranks, "CACHE_BYTES", 2 * size)
-    ranking(panel, momentum(9), WINDOW, 5)
-    assert len(files(tmp_path)) == 2
-    assert not ranking(panel, momentum(9), WINDOW, 5).fresh
-    assert ranking(panel, momentum(5), WINDOW, 5).fresh
-
-
-def test_a_lock_that_cannot_be_taken_costs_only_the_cache(panel, tmp_path, monkeypatch) -> None:
-    def refuse(path):
-        raise PermissionError(13, "not yours", str(path))
-
-    monkeypatch.setattr(ranks, "FileLock", refuse)
-    assert ranking(panel, momentum(10, 2), WINDOW, 5).fresh
-
-
-def test_a_folder_that_cannot_be_made_costs_only_the_cache(panel, tmp_path, monkeypatch) -> None:
+def test_without_a_cache_it_is_built_each_time(panel: Panel, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "file").write_text("")
+    want = ranking(panel, MOMENTUM, WINDOW, 5).ranking
     monkeypatch.setenv("BACKTEST_FARM_CACHE", str(tmp_path / "file" / "below"))
-    assert ranking(panel, momentum(10, 2), WINDOW, 5).fresh
-    assert ranking(panel, momentum(10, 2), WINDOW, 5).fresh
+    for _ in range(2):
+        built = ranking(panel, MOMENTUM, WINDOW, 5)
+        assert (built.fresh, built.fresh_factor) == (True, True)
+        assert built.ranking.ids.tobytes() == want.ids.tobytes()
 
 
 _BUILD = """
-import sys
-from backtest_farm.factors import momentum
+from backtest_farm import Panel, factor
 from backtest_farm.factors.ranks import Window, ranking
-from backtest_farm.panel import Panel
-panel = Panel.open(sys.argv[1])
-print(sum(ranking(panel, momentum(lookback), Window(0, 120), 5).fresh for lookback in range(2, 30)))
+panel = Panel.open(sys.argv[2])
+built = [ranking(panel, factor.momentum(n), Window(0, 120), n % 2 + 5) for n in [*range(2, 16)] * 2]
+print(sum(each.fresh for each in built), sum(each.fresh_factor for each in built))
 """
 
 
-def test_of_several_processes_one_builds(panel) -> None:
-    command = [sys.executable, "-c", _BUILD, str(panel.path)]
-    racers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    built = [int(racer.communicate(timeout=120)[0]) for racer in racers]
-    assert [racer.returncode for racer in racers] == [0, 0, 0]
-    assert sum(built) == 28
+def test_of_several_processes_one_builds(panel: Panel, start: Callable) -> None:
+    racers = [start(_BUILD, panel.path) for _ in range(3)]
+    built = [[int(count) for count in finished(racer)[0].split()] for racer in racers]
+    assert np.sum(built, axis=0).tolist() == [14, 14]
+
+
+def test_ends_of_life_end_ranking(panel: Panel) -> None:
+    ends = panel.ends.bar
+    gone = np.flatnonzero(ends < 100)
+    assert len(gone) > 0
+    ids, counts = ranking(panel, factor.field("score"), Window(0, 120), 20).ranking
+    for a in gone:
+        last = max(t for t in range(120) if a in ids[t, : counts[t]])
+        assert last <= ends[a]

@@ -10,22 +10,45 @@ import sys
 import time
 import uuid
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
-from backtest_farm.farm import SweepRequest
+from backtest_farm.analysis.progress import choose_progress
+from backtest_farm.farm import RunSummary, run_sweep
 from backtest_farm.identity import digest
 from backtest_farm.store import StudyStore
+from tests.farm.fake_job import FakePlan
 
 PER_ATOM = 4
 DRIVER = Path(__file__).with_name("driver.py")
 
 
-def sweep(store: Path, n_atoms: int = 40, job: str = "tests.farm.fake_job:open_job", **spec) -> SweepRequest:
-    """Return a request; what it sleeps, raises and counts is no part of its identity."""
+@dataclass(frozen=True)
+class FakeSweep:
+    """A sweep of the fake job, and the folder that it is run into."""
+
+    spec_json: str
+    sweep_id: str
+    n_atoms: int
+    store: str
+    job: str
+    note: str = ""
+
+    @property
+    def plan(self) -> FakePlan:
+        return FakePlan(self.spec_json, self.n_atoms, self.sweep_id)
+
+
+def sweep(store: Path, n_atoms: int = 40, job: str = "tests.farm.fake_job:open_job", **spec) -> FakeSweep:
+    """Return a sweep; what it sleeps, raises and counts is no part of its identity."""
     text = json.dumps({"seed": 1, "per_atom": PER_ATOM, **spec}, sort_keys=True)
-    return SweepRequest(
-        text, digest([spec.get("seed", 1), n_atoms]), n_atoms, n_atoms * PER_ATOM, str(store), job
-    )
+    return FakeSweep(text, digest([spec.get("seed", 1), n_atoms]), n_atoms, str(store), job)
+
+
+def run(one: FakeSweep, progress: bool = False, **how) -> RunSummary:
+    """Run a sweep of the fake job, quietly unless told otherwise."""
+    display = choose_progress(progress)
+    return run_sweep(one.plan, one.store, job=one.job, note=one.note, display=display, **how)
 
 
 def executions(folder: Path) -> Counter[int]:
@@ -41,13 +64,13 @@ def fragments(store: Path) -> dict[int, str]:
 class Driver:
     """A driver in its own session, found again with all its children by that and by a mark."""
 
-    def __init__(self, request: SweepRequest, executor: str, folder: Path, **environment: str) -> None:
+    def __init__(self, request: FakeSweep, executor: str, folder: Path, **environment: str) -> None:
         self.mark = uuid.uuid4().hex
         self.store = Path(request.store)
         home = folder / "home"
         home.mkdir(exist_ok=True)
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        values = (request.spec_json, request.sweep_id, request.n_atoms, request.n_trials, request.store)
+        values = (request.spec_json, request.sweep_id, request.n_atoms, request.store)
         arguments = [executor, "fake_job:open_job", *map(str, values)]
         # Not the repository: workers must find their modules wherever the driver is run from.
         self.process = subprocess.Popen(

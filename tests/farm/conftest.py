@@ -18,6 +18,7 @@ def ray_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def ray_executor(ray_home: Path) -> Iterator:
     """Two workers on a node of our own; HOME is private, and nothing of RAY_* comes in from outside."""
+    from backtest_farm.cache import cache_root
     from backtest_farm.farm.ray.executor import RayExecutor
 
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
@@ -27,6 +28,8 @@ def ray_executor(ray_home: Path) -> Iterator:
 
         for name in [name for name in os.environ if name.startswith("RAY_")]:
             patch.delenv(name)
+        # The kernel need not be compiled anew for a new HOME.
+        patch.setenv("BACKTEST_FARM_CACHE", str(cache_root()))
         patch.setenv("HOME", str(ray_home))
         executor = RayExecutor(workers=2)
         yield executor

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from backtest_farm.farm import InlineExecutor, SweepRequest, run_sweep
+from backtest_farm.farm import InlineExecutor
 from backtest_farm.farm.interrupts import held_back
 from backtest_farm.store import StudyStore
-from tests.farm.cases import PER_ATOM, Driver, executions, fragments, sweep
+from tests.farm.cases import PER_ATOM, Driver, FakeSweep, executions, fragments, run, sweep
 
 N_ATOMS = 120
 
 
-def resume_and_compare(tmp_path: Path, request: SweepRequest, executor) -> None:
+def resume_and_compare(tmp_path: Path, request: FakeSweep, executor) -> None:
     """Resume what was stopped mid-work; in the end all must be as if nothing had happened."""
     store = Path(request.store)
     committed = len(fragments(store))
@@ -29,15 +29,15 @@ def resume_and_compare(tmp_path: Path, request: SweepRequest, executor) -> None:
     counted.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FARM_TEST_EXECUTIONS", str(counted))
-        summary = run_sweep(request, executor=executor, progress=False)
+        summary = run(request, executor=executor)
     assert summary.n_new == (N_ATOMS - committed) * PER_ATOM
     if executor == "inline":
         assert executions(counted).total() == N_ATOMS - committed
-    run_sweep(sweep(tmp_path / "whole", N_ATOMS), executor="inline", progress=False)
+    run(sweep(tmp_path / "whole", N_ATOMS), executor="inline")
     assert fragments(store) == fragments(tmp_path / "whole")
 
 
-def request_in(tmp_path: Path, executor: str) -> SweepRequest:
+def request_in(tmp_path: Path, executor: str) -> FakeSweep:
     return sweep(tmp_path / "s", N_ATOMS, seconds=0.02 if executor == "inline" else 0.05)
 
 
@@ -87,6 +87,29 @@ def test_kill_9_of_the_driver(tmp_path: Path, executor: str, ray_executor) -> No
     resume_and_compare(tmp_path, request, "inline" if executor == "inline" else ray_executor)
 
 
+def test_kill_9_while_a_study_is_extended_with_rows_it_has_and_twins(tmp_path: Path) -> None:
+    """What was copied before the kill and after it, and what was run, make one sweep."""
+    run(sweep(tmp_path / "s", 30))
+    # Atoms 0 to 9 repeat the last ten of the first sweep; the last two repeat atoms of their own sweep.
+    spec = {"first_key": 20 * PER_ATOM, "twins": {str(N_ATOMS - 2): 50, str(N_ATOMS - 1): 3}}
+    request = sweep(tmp_path / "s", N_ATOMS, seconds=0.02, **spec)
+    driver = Driver(request, "inline", tmp_path)
+    driver.wait_until_committed(n_records=5)
+    driver.process.kill()
+    driver.process.communicate(timeout=20)
+    committed = StudyStore.open(tmp_path / "s").committed()
+    assert 0 < len(committed) < N_ATOMS, "the stop did not land mid-work"
+    summary = run(request)
+    left = range(len(committed), N_ATOMS - 2)
+    assert (summary.n_executed, summary.n_reused, summary.n_duplicates) == (
+        sum(PER_ATOM for atom in left if atom >= 10),
+        sum(PER_ATOM for atom in left if atom < 10),
+        2 * PER_ATOM,
+    )
+    run(sweep(tmp_path / "whole", N_ATOMS, **spec), dedup=False)
+    assert fragments(tmp_path / "s") == fragments(tmp_path / "whole")
+
+
 def test_a_signal_waits_for_the_end_of_a_commit() -> None:
     done = []
     with pytest.raises(KeyboardInterrupt), held_back():
@@ -123,5 +146,5 @@ def test_an_interrupt_inside_an_atom_loses_that_shard_only(tmp_path: Path) -> No
 
     request = sweep(tmp_path / "s")
     with pytest.raises(KeyboardInterrupt, match=r"interrupted: \d+ of 160 trials"):
-        run_sweep(request, executor=Interrupting(), shard_seconds=1e-6, progress=False)
+        run(request, executor=Interrupting(), shard_seconds=1e-6)
     assert sorted(fragments(tmp_path / "s")) == [0, 1, 2, 3, 4]

@@ -21,7 +21,7 @@ from backtest_farm.farm.loop import (
     shard_seconds,
     shard_size,
 )
-from backtest_farm.farm.worker import Receipt
+from backtest_farm.farm.worker import Receipt, Task
 from tests.farm.cases import sweep
 
 seconds = st.floats(0, 1e9, allow_nan=False)
@@ -80,25 +80,23 @@ class Recorder:
     name, workers, queue, longest_shard = "recorder", 2, 3, 5.0
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.running: dict[Future, Sequence[int]] = {}
-        self.shards: list[Sequence[int]] = []
+        self.running: dict[Future, Sequence[Task]] = {}
+        self.shards: list[Sequence[Task]] = []
         self.most = 0
         patch.setattr(concurrent.futures, "wait", self.wait)
 
-    def submit(self, request: SweepRequest, atoms: Sequence[int]) -> Future[list[Receipt]]:
+    def submit(self, request: SweepRequest, tasks: Sequence[Task]) -> Future[list[Receipt]]:
         shard: Future[list[Receipt]] = Future()
-        self.running[shard] = atoms
-        self.shards.append(atoms)
+        self.running[shard] = tasks
+        self.shards.append(tasks)
         self.most = max(self.most, len(self.running))
         return shard
 
     def wait(self, shards: Iterable[Future], timeout: float, return_when: str) -> tuple[set, set]:
         oldest = next(iter(self.running))
         assert set(shards) == set(self.running) and return_when == "FIRST_COMPLETED"
-        oldest.set_result([Receipt(atom, elapsed=0.01) for atom in self.running.pop(oldest)])
+        oldest.set_result([Receipt(task.atom, elapsed=0.01) for task in self.running.pop(oldest)])
         return {oldest}, set(self.running)
-
-    def cancel(self, shards: Iterable[Future]) -> None: ...
 
     def close(self) -> None: ...
 
@@ -110,15 +108,15 @@ def executor(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
 def run(atoms, executor: Recorder, n_atoms: int):
     pace = Pace(n_atoms, executor.workers, executor.longest_shard)
-    return schedule(sweep("/nowhere"), atoms, executor, pace, {})
+    return schedule(sweep("/nowhere"), map(Task, atoms), executor, pace, {})
 
 
 def test_every_atom_is_run_once_with_bounded_flight(executor: Recorder) -> None:
     done = [receipt.atom for batch in run(iter(range(997)), executor, 997) for receipt in batch]
     assert done == list(range(997))
-    assert [atom for atoms in executor.shards for atom in atoms] == done
+    assert [task.atom for tasks in executor.shards for task in tasks] == done
     assert executor.most == 3
-    assert len(executor.shards[0]) == 1 and 5 <= max(len(atoms) for atoms in executor.shards) <= 21
+    assert len(executor.shards[0]) == 1 and 5 <= max(map(len, executor.shards)) <= 21
 
 
 def test_an_iterator_may_look_at_results_before_it_names_the_next_atom(executor: Recorder) -> None:
@@ -143,8 +141,8 @@ def test_an_empty_iterator_ends_at_once(executor: Recorder) -> None:
 def test_a_shard_that_lost_its_worker_fails_all_its_atoms() -> None:
     lost: Future[list[Receipt]] = Future()
     lost.set_exception(RuntimeError("the worker died\nlong story"))
-    running: Running = {lost: (4, 5), Future(): (6,)}
+    running: Running = {lost: (Task(4), Task(5)), Future(): (Task(6),)}
     receipts = collect(running, 1.0)
     assert [receipt.atom for receipt in receipts] == [4, 5]
     assert {receipt.error.message for receipt in receipts} == {"WorkerLost: RuntimeError: the worker died"}
-    assert list(running.values()) == [(6,)] and collect(running, 0) == []
+    assert list(running.values()) == [(Task(6),)] and collect(running, 0) == []

@@ -6,8 +6,9 @@ import io
 
 import pytest
 
+from backtest_farm.analysis.progress import Bar, Lines, choose_progress
 from backtest_farm.farm import RunSummary
-from backtest_farm.farm.progress import Bar, Lines, Progress, Status, choose_progress, duration
+from backtest_farm.farm.progress import Progress, Status, duration
 
 
 class Terminal(io.StringIO):

@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from backtest_farm.errors import FarmError, PanelError, PlatformError
-from backtest_farm.farm import run_sweep
 from backtest_farm.farm.ray import executor as ray_room
 from backtest_farm.farm.ray.environment import ray_environment
-from tests.farm.cases import Driver, executions, fragments, sweep
+from tests.farm.cases import Driver, executions, fragments, run, sweep
 
 
 @pytest.fixture
@@ -27,11 +26,11 @@ def counted(tmp_path: Path) -> Path:
 
 
 def test_inline_and_ray_write_the_same_fragments(tmp_path: Path, ray_executor, counted: Path) -> None:
-    run_sweep(sweep(tmp_path / "inline"), executor="inline", progress=False)
+    run(sweep(tmp_path / "inline"), executor="inline")
     for i, shard_seconds in enumerate((None, 1e-6, 60.0)):
         store = tmp_path / f"ray{i}"
         request = sweep(store, executions=str(counted)) if i == 0 else sweep(store)
-        summary = run_sweep(request, executor=ray_executor, shard_seconds=shard_seconds, progress=False)
+        summary = run(request, executor=ray_executor, shard_seconds=shard_seconds)
         assert (summary.executor, summary.workers, summary.n_committed) == ("ray", 2, 160)
         assert fragments(store) == fragments(tmp_path / "inline")
     assert set(executions(counted).values()) == {1}
@@ -41,18 +40,19 @@ def test_inline_and_ray_write_the_same_fragments(tmp_path: Path, ray_executor, c
 
 def test_an_atom_that_raises_costs_that_atom(tmp_path: Path, ray_executor) -> None:
     with pytest.raises(FarmError, match=r"1 of 40 atoms failed, 156 trials[\s\S]*atom 7: ValueError"):
-        run_sweep(sweep(tmp_path / "s", raises=[7]), executor=ray_executor, progress=False)
+        run(sweep(tmp_path / "s", raises=[7]), executor=ray_executor)
     assert len(fragments(tmp_path / "s")) == 39
 
 
 def test_a_job_that_cannot_open_keeps_its_kind_across_processes(tmp_path: Path, ray_executor) -> None:
     with pytest.raises(PanelError, match="panels/us is not there"):
-        run_sweep(sweep(tmp_path / "s", no_panel=True), executor=ray_executor, progress=False)
+        run(sweep(tmp_path / "s", no_panel=True), executor=ray_executor)
 
 
 def test_a_worker_killed_mid_work_is_replaced(tmp_path: Path, ray_executor, counted: Path) -> None:
     request = sweep(tmp_path / "s", 60, seconds=0.05, executions=str(counted))
     killed: list[int] = []
+    committed: list[int] = []
 
     def kill_one() -> None:
         end = time.monotonic() + 60
@@ -60,17 +60,18 @@ def test_a_worker_killed_mid_work_is_replaced(tmp_path: Path, ray_executor, coun
             time.sleep(0.01)
         latest = max(counted.iterdir(), key=lambda file: file.stat().st_mtime_ns)
         killed.append(int(latest.name.split("-")[1]))
+        committed.append(len(fragments(tmp_path / "s")))
         os.kill(killed[0], signal.SIGKILL)
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    summary = run_sweep(request, executor=ray_executor, shard_seconds=0.5, progress=False)
+    summary = run(request, executor=ray_executor, shard_seconds=0.5)
     killer.join()
-    assert len(killed) == 1
+    assert len(killed) == 1 and 0 < committed[0] < 60, "the kill did not land mid-work"
     assert summary.n_committed == 240
     again = [atom for atom, n in executions(counted).items() if n > 1]
     assert 0 < len(again) < 30, "the kill landed mid-work: its shard, and no more, ran again"
-    run_sweep(sweep(tmp_path / "inline", 60), executor="inline", progress=False)
+    run(sweep(tmp_path / "inline", 60), executor="inline")
     assert fragments(tmp_path / "s") == fragments(tmp_path / "inline")
 
 
@@ -78,11 +79,10 @@ def test_an_atom_that_always_kills_ends_the_sweep_with_its_number(
     tmp_path: Path, ray_executor, capfd: pytest.CaptureFixture
 ) -> None:
     with pytest.raises(FarmError, match=r"1 of 12 atoms failed, 44 trials[\s\S]*atom 5: WorkerLost"):
-        run_sweep(
+        run(
             sweep(tmp_path / "s", 12, kill_always=[5]),
             executor=ray_executor,
             shard_seconds=1e-6,
-            progress=False,
         )
     assert len(fragments(tmp_path / "s")) == 11
     assert capfd.readouterr() == ("", ""), "the terminal is ours"
@@ -100,7 +100,7 @@ def test_a_cluster_is_joined_by_its_address_and_left_running(tmp_path: Path, ray
     waited = [line.partition(";")[0] for line in err.splitlines()[:2]]
     assert waited == [f"joining the Ray cluster at {address}", "waiting for the first task"]
     assert last.startswith("done: 160 of 160 trials") and "/s, ray)" in last
-    run_sweep(sweep(tmp_path / "again"), executor=ray_executor, progress=False)
+    run(sweep(tmp_path / "again"), executor=ray_executor)
     assert fragments(tmp_path / "s") == fragments(tmp_path / "again")
 
 

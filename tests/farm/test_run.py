@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from backtest_farm.errors import FarmError, InputError, PanelError, StoreError
-from backtest_farm.farm import run_sweep
+from backtest_farm.farm.executor import quickest
 from backtest_farm.farm.run import _choose_executor
 from backtest_farm.store import StudyStore
-from tests.farm.cases import DRIVER, executions, fragments, sweep
+from tests.farm.cases import DRIVER, executions, fragments, run, sweep
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def counted(tmp_path: Path) -> Path:
 
 
 def test_a_sweep_ends_with_all_rows_and_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    summary = run_sweep(sweep(tmp_path / "s", 40, error_rows=[5, 9]))
+    summary = run(sweep(tmp_path / "s", 40, error_rows=[5, 9]), progress=True)
     assert (summary.n_trials, summary.n_committed, summary.n_new, summary.n_failed) == (160, 160, 160, 2)
     assert (summary.executor, summary.workers, summary.counters) == ("inline", 1, {"fills": 160})
     assert summary.stage_seconds["pass"] == pytest.approx(0.04) and summary.stage_seconds["write"] > 0
@@ -42,21 +42,21 @@ def test_a_sweep_ends_with_all_rows_and_a_summary(tmp_path: Path, capsys: pytest
 
 def test_shard_sizes_change_no_name(tmp_path: Path) -> None:
     for i, shard_seconds in enumerate((None, 1e-6, 60.0)):
-        run_sweep(sweep(tmp_path / str(i)), shard_seconds=shard_seconds, progress=False)
+        run(sweep(tmp_path / str(i)), shard_seconds=shard_seconds)
     assert fragments(tmp_path / "0") == fragments(tmp_path / "1") == fragments(tmp_path / "2")
     assert len(fragments(tmp_path / "0")) == 40
 
 
 def test_resume_runs_only_what_is_missing(tmp_path: Path, counted: Path) -> None:
     request = sweep(tmp_path / "s", executions=str(counted))
-    run_sweep(request, progress=False)
+    run(request)
     whole = fragments(tmp_path / "s")
     log = sorted((tmp_path / "s" / "log").iterdir())
     log[-1].unlink()
     there = set(fragments(tmp_path / "s"))
     assert there < set(range(40))
     [file.unlink() for file in counted.iterdir()]
-    summary = run_sweep(request, progress=False)
+    summary = run(request)
     assert dict(executions(counted)) == {atom: 1 for atom in range(40) if atom not in there}
     assert summary.n_new == 4 * (40 - len(there))
     assert fragments(tmp_path / "s") == whole
@@ -64,9 +64,9 @@ def test_resume_runs_only_what_is_missing(tmp_path: Path, counted: Path) -> None
 
 def test_a_finished_sweep_does_nothing_and_needs_no_ray(tmp_path: Path, counted: Path) -> None:
     request = sweep(tmp_path / "s", executions=str(counted))
-    run_sweep(request, progress=False)
+    run(request)
     before = sorted(path for path in (tmp_path / "s").rglob("*"))
-    arguments = [request.spec_json, request.sweep_id, "40", "160", request.store]
+    arguments = [request.spec_json, request.sweep_id, "40", request.store]
     ended = subprocess.run(
         [sys.executable, str(DRIVER), "ray", "fake_job:open_job", *arguments],
         capture_output=True,
@@ -79,13 +79,13 @@ def test_a_finished_sweep_does_nothing_and_needs_no_ray(tmp_path: Path, counted:
     assert executions(counted).total() == 40
     assert sorted(path for path in (tmp_path / "s").rglob("*")) == before
     with pytest.raises(StoreError, match="holds 40 of 40 atoms"):
-        run_sweep(request, resume=False)
+        run(request, resume=False)
 
 
 def test_an_atom_that_raises_costs_that_atom(tmp_path: Path) -> None:
     request = sweep(tmp_path / "s", raises=[7, 11])
     with pytest.raises(FarmError) as caught:
-        run_sweep(request, progress=False)
+        run(request)
     text = str(caught.value)
     assert "2 of 40 atoms failed, 152 trials are committed" in text
     assert "atom 7: ValueError: no rows for 7" in text and "atom 11: ValueError" in text
@@ -96,30 +96,30 @@ def test_an_atom_that_raises_costs_that_atom(tmp_path: Path) -> None:
 
 def test_when_every_atom_raises_the_run_ends_early(tmp_path: Path, counted: Path) -> None:
     with pytest.raises(FarmError, match="3 of 3 atoms failed, 0 trials"):
-        run_sweep(sweep(tmp_path / "s", raises="all", executions=str(counted)), progress=False)
+        run(sweep(tmp_path / "s", raises="all", executions=str(counted)))
     assert executions(counted).total() == 3
 
 
 def test_a_job_that_cannot_open_says_why_in_its_own_words(tmp_path: Path) -> None:
     with pytest.raises(PanelError, match=r"panels/us is not there[\s\S]*build it first"):
-        run_sweep(sweep(tmp_path / "s", no_panel=True), progress=False)
+        run(sweep(tmp_path / "s", no_panel=True))
     with pytest.raises(InputError, match=r"cannot be imported[\s\S]*on every machine"):
-        run_sweep(sweep(tmp_path / "s2", job="no_such_module:open_job"), progress=False)
+        run(sweep(tmp_path / "s2", job="no_such_module:open_job"))
 
 
 def test_another_sweep_is_refused_before_anything_runs(tmp_path: Path, counted: Path) -> None:
-    run_sweep(sweep(tmp_path / "s", 2), progress=False)
+    run(sweep(tmp_path / "s", 2))
     with pytest.raises(StoreError, match="seed: 1 -> 2"):
-        run_sweep(sweep(tmp_path / "s", 2, seed=2, executions=str(counted)), progress=False)
+        run(sweep(tmp_path / "s", 2, seed=2, executions=str(counted)))
     assert executions(counted).total() == 0
 
 
 def test_all_wrong_arguments_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        run_sweep(sweep(tmp_path / "s", 0), executor="rya", workers=0, shard_seconds=0)
+        run(sweep(tmp_path / "s", 0), executor="rya", workers=0, shard_seconds=0)
     assert len(caught.value.faults) == 4 and "did you mean 'ray'" in str(caught.value)
     with pytest.raises(InputError, match="makes no sense with the inline"):
-        run_sweep(sweep(tmp_path / "s"), executor="inline", address="auto")
+        run(sweep(tmp_path / "s"), executor="inline", address="auto")
     assert not (tmp_path / "s").exists()
 
 
@@ -129,27 +129,30 @@ def test_auto_weighs_what_is_left_against_rays_start(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ray_room, "RayExecutor", lambda workers, address: ("ray", workers, address))
     said: list[str] = []
 
-    def chosen(*arguments):
-        return _choose_executor(*arguments, said.append)
+    def chosen(wanted, workers, address, seconds):
+        return _choose_executor(wanted, workers, address, lambda: seconds, said.append)
 
-    assert chosen("auto", 2, None, 4.9).name == "inline" and said == []
-    assert chosen("auto", 2, None, 5.0) == ("ray", 2, None) and said == ["starting Ray"]
+    # Two workers halve ten seconds, and Ray takes five to start; one worker never makes up for that.
+    assert chosen("auto", 2, None, 10.0).name == "inline" and said == []
+    assert chosen("auto", 2, None, 10.1) == ("ray", 2, None) and said == ["starting Ray"]
+    assert chosen("auto", 1, None, 1e6).name == "inline"
     assert chosen("auto", None, "auto", 0.0) == ("ray", None, "auto")
     assert said[1:] == ["joining the Ray cluster at auto"]
     assert chosen("ray", None, None, 0.0) == ("ray", None, None)
+    assert quickest(100.0, 20) == ("ray", 20, 10.0) and quickest(100.0, 1) == ("inline", 1, 100.0)
 
 
 def test_a_note_is_told_when_work_begins_and_never_without_work(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     request = dataclasses.replace(sweep(tmp_path / "s"), note="the first run compiles")
-    run_sweep(request)
+    run(request, progress=True)
     assert capsys.readouterr().err.splitlines()[0] == (
         "the first run compiles; 0 of 160 trials committed (0 %)"
     )
-    run_sweep(request)
+    run(request, progress=True)
     assert capsys.readouterr().err.startswith("nothing to do")
-    run_sweep(sweep(tmp_path / "t"))
+    run(sweep(tmp_path / "t"), progress=True)
     assert len(capsys.readouterr().err.splitlines()) == 1, "without a note there is nothing to wait for"
 
 
@@ -160,7 +163,7 @@ def test_a_clock_of_its_own_sets_the_commits(tmp_path: Path) -> None:
         now[0] += 1.0
         return now[0]
 
-    run_sweep(sweep(tmp_path / "s", 12), shard_seconds=1e-6, progress=False, clock=clock)
+    run(sweep(tmp_path / "s", 12), shard_seconds=1e-6, progress=False, clock=clock)
     assert len(list((tmp_path / "s" / "log").iterdir())) == 13, (
         "every shard is a second later: one commit each"
     )

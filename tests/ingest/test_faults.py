@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,8 @@ import pytest
 from backtest_farm.errors import InputError
 from backtest_farm.ingest import NO_END, Grid, read
 from backtest_farm.ingest.grid import MAX_CELLS
-from backtest_farm.ingest.ledger import ALWAYS_REFUSED, LISTED
-from backtest_farm.ingest.report import KINDS
+from backtest_farm.ingest.ledger import ALWAYS_REFUSED
+from backtest_farm.ingest.report import KINDS, LISTED
 from tests.ingest.bars import as_text, bars, with_cell
 
 
@@ -86,6 +87,14 @@ def test_each_error_is_left_out_and_listed(case: Case) -> None:
 
 def test_every_error_kind_has_a_case() -> None:
     elsewhere = {"unknown_symbol", "unmatched_timestamp", "bad_payout", "damaged_file"}
+    elsewhere |= {"bad_spell", "overlapping_bar"}  # of universes and later bars
+    elsewhere |= {
+        "missing_header",
+        "mixed_schema",
+        "ragged_row",
+        "ambiguous_date",
+        "ambiguous_number",
+    }  # of files
     errors = {kind for kind, (level, _) in KINDS.items() if level == "error"}
     assert {case.kind for case in CASES} == errors - elsewhere
 
@@ -93,10 +102,10 @@ def test_every_error_kind_has_a_case() -> None:
 def test_all_faults_come_at_once() -> None:
     frame = as_text(bars())
     frame = with_cell(frame, 1, "close", "oops")
-    frame = with_cell(frame, 2, "open", "-1")
+    frame = with_cell(frame, 2, "high", "-1")
     frame = with_cell(frame, 3, "timestamp", "soon")
     frame = with_cell(frame, 5, "symbol", "")
-    frame = pl.concat([frame, frame[7:8]]).drop("low")
+    frame = pl.concat([frame, frame[7:8]]).drop("open")
     ends = pl.DataFrame({"symbol": ["ZZ"], "date": [dt.date(2024, 1, 3)]})
     with pytest.raises(InputError) as caught:
         read(frame, ends=ends)
@@ -137,12 +146,15 @@ def test_of_repeated_rows_the_first_stays() -> None:
     ("name", "content", "says"),
     [
         ("absent.csv", None, "does not exist"),
-        ("bars.xlsx", b"PK..", "neither a Parquet file nor named .csv"),
+        ("bars.xlsx", b"PK\x03\x04..", "is a workbook or an archive"),
+        ("bars.csv", b"PK\x03\x04..", "is a workbook or an archive"),
+        ("page.csv", b"\xef\xbb\xbf <!DOCTYPE html>", "is a web page"),
+        ("bars.dat", b"timestamp,symbol", "neither a Parquet file nor named .csv"),
         ("cut.parquet", b"PAR1 and no more", "cannot be read"),
         ("fake.parquet", b"not parquet", "neither a Parquet file"),
-        ("empty.csv", b"", "cannot be read"),
-        ("ragged.csv", b"timestamp,symbol\n2024-01-01,AA\n2024-01-01,AA,1,2,3\n", "cannot be read"),
-        ("latin.csv", b"timestamp,symbol\n2024-01-01,\xff\xfe\n", "cannot be read"),
+        ("empty.csv", b"", "cannot be read: it is empty"),
+        ("blank.csv", b"\n \n", "cannot be read: it is empty"),
+        ("cut.csv.gz", gzip.compress(bytes(range(256)))[:-20], "cannot be read"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path: Path, name: str, content: bytes | None, says: str) -> None:
@@ -155,11 +167,15 @@ def test_files_that_cannot_be_read(tmp_path: Path, name: str, content: bytes | N
     assert caught.value.hint
 
 
-def test_a_folder_and_an_unknown_object_are_no_sources(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is a folder"):
+def test_an_empty_folder_and_an_unknown_object_are_no_sources(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no CSV or Parquet file"):
         read(tmp_path)
-    with pytest.raises(InputError, match="dict is no source of bars"):
+    with pytest.raises(InputError, match="matches no file"):
+        read(tmp_path / "*.csv")
+    with pytest.raises(InputError, match="list is no source of bars"):
         read({"close": [1.0]})
+    with pytest.raises(InputError, match="int is no source of bars"):
+        read(5)
     with pytest.raises(InputError, match="did you mean 'report'"):
         read(bars(), "reports")  # type: ignore[arg-type]
 

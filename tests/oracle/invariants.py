@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from tests.oracle.book import DUST, MAX_FRACTION, Case, Fill, Outcome, after, rebuild, valid
+from tests.oracle.book import DUST, LOT_TOLERANCE, MAX_FRACTION, Case, Fill, Outcome, after, rebuild, valid
 
 TOLERANCE = 1e-9  # relative, and absolute in units of starting cash
 
@@ -34,14 +34,17 @@ def check(case: Case, outcome: Outcome) -> None:
     check_equity(case, outcome, quantity, marks)
     check_equity_change(case, outcome, quantity, marks)
     check_costs(case, outcome)
+    check_turnover(case, outcome)
     check_fills(case, outcome)
+    check_lots(case, outcome)
+    check_membership(case, outcome)
     check_buys(case, outcome, marks)
     check_trades(case, outcome)
     check_flat(case, outcome)
 
 
 def rebuild_marks(case: Case, outcome: Outcome) -> list[list[float]]:
-    """Rebuild the marks of every bar after step 6; NaN where there is none.
+    """Rebuild the marks at the end of every bar; NaN where there is none.
 
     Parameters
     ----------
@@ -172,6 +175,21 @@ def check_costs(case: Case, outcome: Outcome) -> None:
     assert close_to(case, shown, ledger), f"metric costs {shown!r}, ledger {ledger!r}"
 
 
+def check_turnover(case: Case, outcome: Outcome) -> None:
+    """Check each bar's turnover against the ledger, in units of the equity shown for the bar before."""
+    for t in range(case.n_bars):
+        rows = [row for row in outcome.fills if row.bar == t and row.reason != "delisting"]
+        traded = math.fsum(abs(row.quantity) * row.price for row in rows)
+        before = outcome.bars["equity"][t - 1] if t > 0 else case.cash
+        shown = outcome.bars["turnover"][t]
+        if before > DUST:
+            assert close_to(case, shown * before * 2, traded), (
+                f"bar {t}: turnover {shown!r}, traded {traded!r}"
+            )
+        else:
+            assert math.isnan(shown), f"bar {t}: turnover {shown!r} at equity {before!r} before"
+
+
 def check_fills(case: Case, outcome: Outcome) -> None:
     """Check: no fill (but a delisting) without a valid base, before decision + 1 or after the wait."""
     group_before = (-1, -1)
@@ -179,7 +197,8 @@ def check_fills(case: Case, outcome: Outcome) -> None:
     for row in outcome.fills:
         where = f"fill of asset {row.asset} at bar {row.bar} ({row.reason})"
         assert math.isfinite(row.quantity) and row.quantity != 0, f"{where}: quantity {row.quantity!r}"
-        assert row.bar > row.decision_bar >= 0, f"{where}: decided at {row.decision_bar}"
+        earliest = 0 if case.fill == "same_close" and row.reason in ("target", "bust") else 1
+        assert row.bar - earliest >= row.decision_bar >= 0, f"{where}: decided at {row.decision_bar}"
         if row.reason == "delisting":
             assert case.ends[row.asset][0] + 1 == row.bar, f"{where}: ends at {case.ends[row.asset][0]}"
             assert row.decision_bar == row.bar - 1, f"{where}: decided at {row.decision_bar}"
@@ -188,7 +207,8 @@ def check_fills(case: Case, outcome: Outcome) -> None:
             group = 0
         else:
             assert valid(row.base), f"{where}: base {row.base!r}"
-            assert row.base == case.open[row.bar][row.asset], f"{where}: base {row.base!r} is not the open"
+            column = case.open if case.fill == "next_open" else case.close
+            assert row.base == column[row.bar][row.asset], f"{where}: base {row.base!r} is not {case.fill}"
             assert row.asset not in case.ends or row.bar <= case.ends[row.asset][0], f"{where}: dead"
             away = (row.price - row.base) * math.copysign(1.0, row.quantity)
             parts = row.spread + row.slippage + row.impact
@@ -196,17 +216,83 @@ def check_fills(case: Case, outcome: Outcome) -> None:
                 f"{where}: price is {away!r} off its base, the cost columns say {parts!r}"
             )
             assert 0 <= away <= MAX_FRACTION * row.base * (1 + TOLERANCE), f"{where}: price {row.price!r}"
+            check_commission(case, row)
             group = group_of(row, position[row.asset])
             if row.reason == "target":
-                assert row.bar <= row.decision_bar + case.max_wait, f"{where}: waited too long"
+                last_try = row.decision_bar + case.max_wait - (1 if case.fill == "same_close" else 0)
+                assert row.bar <= last_try, f"{where}: waited too long"
                 assert case.targets[row.decision_bar] is not None, f"{where}: no decision there"
+                assert not (case.keep and case.keep[row.decision_bar][row.asset]), f"{where}: KEEP there"
             else:
-                assert row.reason == "bust", f"{where}: unknown reason"
-                assert outcome.bars["equity"][row.decision_bar] <= 0 and group == 1, f"{where}: no exit"
+                assert row.reason in ("bust", "membership"), f"{where}: unknown reason"
+                assert group == 1 and after(position[row.asset], row.quantity) == 0, f"{where}: no exit"
+                assert row.reason != "bust" or decided_on(case, outcome, row.decision_bar) <= 0, (
+                    f"{where}: equity is above 0"
+                )
         # R17: by bar, then delistings, (a), (b), (c)
         assert (row.bar, group) >= group_before, f"{where}: out of order"
         group_before = (row.bar, group)
         position[row.asset] = after(position[row.asset], row.quantity)
+
+
+def check_commission(case: Case, row: Fill) -> None:
+    """Check the commission of one fill: never above the cap, never below its parts but for the cap."""
+    size = abs(row.quantity)
+    notional = size * row.price
+    cap = case.max_commission_frac * notional if case.max_commission_frac > 0 else math.inf
+    floor = max(case.min_commission, case.per_share * size + case.commission_bps / 1e4 * notional)
+    wants = min(floor, cap)
+    assert close_to(case, row.commission, wants) and math.isclose(row.commission, wants, rel_tol=TOLERANCE), (
+        f"fill of asset {row.asset} at bar {row.bar}: commission {row.commission!r}, not {wants!r}"
+    )
+
+
+def decided_on(case: Case, outcome: Outcome, t: int) -> float:
+    """Equity of step 6, on which bar `t` decides: fills at the bar's own close take only their costs off."""
+    return outcome.bars["equity"][t] + (outcome.bars["costs"][t] if case.fill == "same_close" else 0.0)
+
+
+def check_lots(case: Case, outcome: Outcome) -> None:
+    """Check that fills are whole lots, but those that close a position."""
+    if case.lot <= 0:
+        return
+    position = [0.0] * case.n_assets
+    for row in outcome.fills:
+        position[row.asset] = after(position[row.asset], row.quantity)
+        lots = abs(row.quantity) / case.lot
+        off = abs(lots - round(lots))
+        assert position[row.asset] == 0 or off <= LOT_TOLERANCE * max(1.0, lots), (
+            f"fill of asset {row.asset} at bar {row.bar}: {row.quantity!r} is {lots!r} lots"
+        )
+
+
+def check_membership(case: Case, outcome: Outcome) -> None:
+    """Check: no increase outside membership, and what lost it is closed by the next fill it has."""
+    if case.member is None:
+        return
+    position = [0.0] * case.n_assets
+    leaving: list[int | None] = [None] * case.n_assets  # the bar on which a held asset lost membership
+    rows = iter([*outcome.fills, None])
+    row = next(rows)
+    for t in range(case.n_bars):
+        for asset in range(case.n_assets):
+            lost = t > 0 and case.member[t - 1][asset] and not case.member[t][asset]
+            if lost and position[asset] != 0 and leaving[asset] is None:
+                leaving[asset] = t
+        while row is not None and row.bar == t:
+            asset, group = row.asset, group_of(row, position[row.asset])
+            where = f"fill of asset {asset} at bar {t} ({row.reason})"
+            members = [case.member[s][asset] for s in range(row.decision_bar, t + 1)]
+            assert group == 1 or all(members), f"{where}: an increase outside membership"
+            if row.reason == "membership":
+                assert leaving[asset] is not None, f"{where}: membership was not lost"
+                assert row.decision_bar + 1 == leaving[asset], f"{where}: lost at {leaving[asset]}"
+            elif row.reason == "target":
+                assert leaving[asset] is None, f"{where}: lost membership at {leaving[asset]}"
+            position[asset] = after(position[asset], row.quantity)
+            if position[asset] == 0:
+                leaving[asset] = None
+            row = next(rows)
 
 
 def group_of(row: Fill, position: float) -> int:
@@ -217,7 +303,10 @@ def group_of(row: Fill, position: float) -> int:
 
 
 def check_buys(case: Case, outcome: Outcome, marks: list[list[float]]) -> None:
-    """Check that no buy of group (c) takes cash below -1e-9 * E, E before any fill of its pass."""
+    """Check that no buy of group (c) takes cash below -margin*E - 1e-9*E, E before any fill of its pass."""
+    if case.afford == "allow":
+        return
+    column = case.open if case.fill == "next_open" else case.close
     cash, position = case.cash, [0.0] * case.n_assets
     for t in range(case.n_bars):
         rows = [row for row in outcome.fills if row.bar == t]
@@ -227,10 +316,10 @@ def check_buys(case: Case, outcome: Outcome, marks: list[list[float]]) -> None:
         equity = cash
         for asset in range(case.n_assets):
             if position[asset] != 0:
-                base = case.open[t][asset]
+                base = column[t][asset]
                 equity += position[asset] * (base if valid(base) else marks[t - 1][asset])
         # Where E is negative the bound stays at 0; rounding is allowed in units of what moves.
-        slack = TOLERANCE * max(equity, 0.0) + 1e-12 * max(case.cash, abs(cash))
+        slack = (case.margin + TOLERANCE) * max(equity, 0.0) + 1e-12 * max(case.cash, abs(cash))
         for row in (row for row in rows if row.reason != "delisting"):
             is_buy = group_of(row, position[row.asset]) == 3
             cash -= row.quantity * row.price + row.commission
@@ -242,7 +331,9 @@ def check_buys(case: Case, outcome: Outcome, marks: list[list[float]]) -> None:
 
 def check_trades(case: Case, outcome: Outcome) -> None:
     """Check that closed trades are the round trips of the ledger, and their P&L its cash flows."""
-    flow, entry, position = {}, {}, [0.0] * case.n_assets
+    flow: dict[int, list[float]] = {}
+    entry: dict[int, int] = {}
+    position = [0.0] * case.n_assets
     found = []
     for row in outcome.fills:
         asset = row.asset
@@ -264,9 +355,9 @@ def check_trades(case: Case, outcome: Outcome) -> None:
 
 
 def check_flat(case: Case, outcome: Outcome) -> None:
-    """Check that a flat strategy (no weight but 0 and NaN) changes nothing, to the bit."""
-    weights = [weight for row in case.targets if row is not None for weight in row]
-    if any(math.isfinite(weight) and weight != 0 for weight in weights):
+    """Check that a flat strategy (no target but 0, NaN and KEEP) changes nothing, to the bit."""
+    numbers = [number for row in case.targets if row is not None for number in row]
+    if any(math.isfinite(number) and number != 0 for number in numbers):
         return
     assert not outcome.fills, f"a flat strategy made {len(outcome.fills)} fills"
     assert all(count == 0 for count in outcome.counters.values()), f"counters {outcome.counters}"

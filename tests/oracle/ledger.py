@@ -32,6 +32,9 @@ COUNTERS = (
     "bust",
     "stale_bars",
     "unfilled_at_end",
+    "below_lot",
+    "below_minimum",
+    "in_band",
 )
 METRICS = (
     "total_return",
@@ -53,22 +56,25 @@ METRICS = (
     "profit_factor",
     "avg_bars_held",
 )
-CASE_NAMES = frozenset(
-    {
-        "open",
-        "close",
-        "targets",
-        "cash",
-        "sizing",
-        "commission_bps",
-        "half_spread_bps",
-        "slippage_bps",
-        "max_wait",
-        "ends",
-        "bars_per_year",
-        "risk_free",
-    }
+CASE_NUMBERS = (
+    "cash",
+    "commission_bps",
+    "half_spread_bps",
+    "slippage_bps",
+    "bars_per_year",
+    "risk_free",
+    "margin",
+    "per_share",
+    "min_commission",
+    "max_commission_frac",
+    "lot",
+    "band",
+    "band_rel",
+    "min_notional",
 )
+CASE_WORDS = ("sizing", "fill", "kind", "afford", "lot_rounding")
+CASE_TABLES = ("open", "close", "targets", "keep", "member")
+CASE_NAMES = frozenset({*CASE_NUMBERS, *CASE_WORDS, *CASE_TABLES, "max_wait", "ends"})
 EXPECT_NAMES = frozenset({"fills", "equity", "cash", "quantity", "counters", "metrics", "bars", "trades"})
 FILL_NAMES = frozenset({"decision_bar", "bar", "asset", "reason", *FILL_NUMBERS})
 TRADE_NAMES = frozenset({"asset", "entry_bar", "exit_bar", "bars_held", "pnl"})
@@ -125,7 +131,10 @@ def load(path: Path) -> Ledger:
     for key in ("open", "close"):
         case[key] = [[float(x) for x in row] for row in case[key]]
     case["targets"] = [None if row is None else [float(x) for x in row] for row in case["targets"]]
-    for key in ("cash", "commission_bps", "half_spread_bps", "slippage_bps", "bars_per_year", "risk_free"):
+    for key in ("keep", "member"):
+        if key in case:  # written as 1 and 0
+            case[key] = [[bool(x) for x in row] for row in case[key]]
+    for key in CASE_NUMBERS:
         if key in case:
             case[key] = float(case[key])
     if "ends" in case:
@@ -135,7 +144,7 @@ def load(path: Path) -> Ledger:
 
     ledger = Ledger(path.stem, raw["title"], raw["rule"], raw["working"], case, expect)
     n, m = ledger.n_bars, ledger.n_assets
-    for key in ("open", "close", "targets"):
+    for key in (key for key in CASE_TABLES if key in case):
         assert len(case[key]) == n and all(row is None or len(row) == m for row in case[key]), (
             f"{path.stem}: case.{key} is not {n} x {m}"
         )
@@ -245,6 +254,8 @@ def rebuild(ledger: Ledger) -> None:
     total = half_spread + slip
     fraction = min(total, 0.5)
     shrink = fraction / total if total > 0 else 0.0
+    bases = case["open" if case.get("fill", "next_open") == "next_open" else "close"]
+    earliest = 0 if case.get("fill") == "same_close" else 1
     fills = expect["fills"]
     if [f["bar"] for f in fills] != sorted(f["bar"] for f in fills):
         _fail(ledger, "all", "order of the fills", "by bar", [f["bar"] for f in fills])
@@ -255,15 +266,16 @@ def rebuild(ledger: Ledger) -> None:
             if f["bar"] != t:
                 continue
             q, base, price = f["quantity"], f["base"], f["price"]
-            if not f["decision_bar"] < t:
-                _fail(ledger, t, f"fill {i} decision_bar", f"< {t}", f["decision_bar"])
+            latest = t - (1 if f["reason"] in ("delisting", "membership") else earliest)
+            if not f["decision_bar"] <= latest:
+                _fail(ledger, t, f"fill {i} decision_bar", f"<= {latest}", f["decision_bar"])
             if f["reason"] == "delisting":
                 wants = {"price": base, "commission": 0.0, "spread": 0.0, "slippage": 0.0}
             else:
                 wants = {
-                    "base": case["open"][t][f["asset"]],
+                    "base": bases[t][f["asset"]],
                     "price": base * (1 + math.copysign(fraction, q)),
-                    "commission": abs(q) * price * case.get("commission_bps", 0.0) / 1e4,
+                    "commission": _commission(case, abs(q), abs(q) * price),
                     "spread": half_spread * shrink * abs(q) * base,
                     "slippage": slip * shrink * abs(q) * base,
                 }
@@ -282,6 +294,12 @@ def rebuild(ledger: Ledger) -> None:
             costs, expect["bars"]["costs"][t], ledger.start_cash
         ):
             _fail(ledger, t, "costs (rebuilt)", costs, expect["bars"]["costs"][t])
+
+
+def _commission(case: Mapping[str, Any], size: float, notional: float) -> float:
+    variable = case.get("per_share", 0.0) * size + case.get("commission_bps", 0.0) / 1e4 * notional
+    cap = case.get("max_commission_frac", 0.0) * notional
+    return min(max(variable, case.get("min_commission", 0.0)), cap if cap > 0 else math.inf)
 
 
 def _series(ledger: Ledger, column: str, want: list[float], have: Any, unit: float) -> None:

@@ -22,9 +22,37 @@ def test_oracle_agrees_with_hand(ledger: Ledger) -> None:
 
 def test_there_are_enough() -> None:
     with_metrics = [ledger for ledger in LEDGERS if ledger.expect.get("metrics")]
-    assert len(LEDGERS) >= 20
+    assert len(LEDGERS) >= 90
     assert len(with_metrics) >= 6
     assert any(set(METRICS) <= set(ledger.expect["metrics"]) for ledger in with_metrics)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("fill", "next_close"),
+        ("fill", "same_close"),
+        ("afford", "greedy"),
+        ("afford", "reject"),
+        ("afford", "allow"),
+        ("kind", "values"),
+        ("kind", "quantities"),
+        ("margin", None),
+        ("per_share", None),
+        ("min_commission", None),
+        ("max_commission_frac", None),
+        ("lot", None),
+        ("lot_rounding", "down"),
+        ("band", None),
+        ("band_rel", None),
+        ("min_notional", None),
+        ("keep", None),
+        ("member", None),
+    ],
+)
+def test_every_setting_has_a_ledger(name: str, value: str | None) -> None:
+    used = [ledger.case[name] for ledger in LEDGERS if name in ledger.case]
+    assert used if value is None else value in used
 
 
 @each

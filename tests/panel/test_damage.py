@@ -13,6 +13,7 @@ from backtest_farm.cache import cache_root
 from backtest_farm.errors import PanelError
 from backtest_farm.panel import Panel
 from backtest_farm.panel import block as block_module
+from backtest_farm.panel.block import Block
 from tests.ingest.bars import bars
 
 
@@ -46,7 +47,8 @@ SPOILED: dict[str, tuple[Callable[[Panel], None], str]] = {
         lambda panel: swap(snapshot(panel), '"offset":', '"offset":1'),
         "does not match its own digest",
     ),
-    "later format": (lambda panel: swap(snapshot(panel), '"format":1', '"format":2'), "has format 2"),
+    "earlier format": (lambda panel: swap(snapshot(panel), '"format":2', '"format":1'), "has format 1"),
+    "later format": (lambda panel: swap(snapshot(panel), '"format":2', '"format":3'), "has format 3"),
 }
 
 
@@ -70,7 +72,7 @@ def test_a_damaged_panel_is_not_opened(small: Panel, what: str) -> None:
 
 
 def test_a_flipped_byte_is_found_even_after_the_file_was_checked(small: Panel) -> None:
-    where = small._manifest.fields["close"].bodies["close"].offset + 17
+    where = file_of(small, "close").bodies["close"].offset + 17
     Panel.open(small.path)["close"]
     flip(block(small), where)
     with pytest.raises(PanelError, match="is damaged") as caught:
@@ -112,18 +114,23 @@ def test_check_reads_everything(small: Panel) -> None:
     assert panel.check().tallies == ()
     key_byte = 40  # in the timestamps, which opening does not read
     flip(
-        next(path for path in (small.path / "blocks").iterdir() if path.name != block_of(panel, "score")),
+        next(
+            path
+            for path in (small.path / "blocks").iterdir()
+            if path.name != file_of(panel, "score").path.name
+        ),
         key_byte,
     )
     report = panel.check()
     assert report.counts == {"damaged_file": 1}
     assert "its bytes changed" in report.findings[0].advice
-    (small.path / "blocks" / block_of(panel, "score")).unlink()
+    (small.path / "blocks" / file_of(panel, "score").path.name).unlink()
     assert panel.check().counts == {"damaged_file": 2}
 
 
-def block_of(panel: Panel, name: str) -> str:
-    return panel._manifest.fields[name].path.name
+def file_of(panel: Panel, name: str) -> Block:
+    (piece,) = panel._manifest.fields[name].pieces
+    return piece.block
 
 
 def test_check_looks_at_the_bars_too(tmp_path: Path) -> None:

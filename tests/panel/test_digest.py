@@ -49,7 +49,7 @@ def test_an_end_of_life_matters_once_it_is_known(
 def test_symbols_and_timestamps_matter(small: Panel, tmp_path: Path) -> None:
     renamed = Panel.build(bars(symbols=("AA", "BB", "CD")), tmp_path / "renamed")
     moved = Panel.build(bars().with_columns(pl.col("timestamp") + pl.duration(days=7)), tmp_path / "moved")
-    zoned = bars().with_columns(pl.col("timestamp").cast(pl.Datetime("us", "UTC")))
+    zoned = bars().with_columns(pl.col("timestamp").cast(pl.Datetime("us", "UTC")) + pl.duration(hours=9))
     intraday = Panel.build(zoned, tmp_path / "intraday")
     names = {panel.digest(["close"], 5) for panel in (small, renamed, moved, intraday)}
     assert len(names) == 4

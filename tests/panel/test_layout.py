@@ -20,6 +20,7 @@ from backtest_farm.errors import PanelError
 from backtest_farm.panel import Panel, layout
 from backtest_farm.panel.footer import chunks_of, footer_of
 from backtest_farm.panel.layout import tidy, write_block
+from tests.panel.test_blocks import is_mapped
 
 UNITS = ["D", "us"]
 DATA_PAGE = PLAIN = 0  # as Parquet numbers them
@@ -119,7 +120,7 @@ def test_columns_are_one_plain_aligned_page(market: Panel) -> None:
         assert header.data_page_header.encoding == PLAIN and body % 64 == 0
         assert header.data_page_header.num_values == 300 * 40
         assert header.compressed_page_size == 8 * 300 * 40
-        place = market._manifest.fields[name].bodies[name]
+        place = market._manifest.fields[name].pieces[0].block.bodies[name]
         assert (place.offset, place.bytes) == (body, header.compressed_page_size)
         assert place.crc32 == header.crc % 2**32
     meta = pq.ParquetFile(block_file(market)).metadata.row_group(0)
@@ -148,7 +149,7 @@ def test_a_field_is_mapped_not_copied(market: Panel) -> None:
     tracemalloc.stop()
     assert peak < 20_000 < close.nbytes
     assert pa.total_allocated_bytes() == allocated
-    assert type(close) is np.ndarray and isinstance(close.base, np.memmap)
+    assert type(close) is np.ndarray and is_mapped(close)
     assert close.flags.aligned and close.flags.c_contiguous and not close.flags.writeable
     assert close.ctypes.data % 64 == 0
     assert np.shares_memory(close, panel["close"])

@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 
 from backtest_farm.errors import InputError
+from backtest_farm.ingest.clock import bars_in_a_year, find_bar
 from backtest_farm.panel import Panel
-from backtest_farm.panel.clock import bars_in_a_year, find_bar
 from tests.ingest.bars import bars, real_file
 
 DAYS = np.array(["2024-01-02", "2024-01-03", "2024-01-05"], "M8[D]")

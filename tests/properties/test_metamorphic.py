@@ -50,10 +50,25 @@ def weights_of(panel: bf.Panel, symbols: list[str]) -> pl.DataFrame:
     return pl.DataFrame({"timestamp": np.array(stamps), "symbol": names, "weight": values})
 
 
-def both(bars: pl.DataFrame, ends: pl.DataFrame, path, symbols: list[str], **options) -> list[bf.Result]:
+def rules(fill: str, money: float) -> dict[str, object]:
+    """Settings of which each one is at work somewhere; those in money are multiplied by `money`."""
+    costs = bf.Costs(commission_bps=2.0, per_share=0.003 * money, min_commission=4.0 * money)
+    limits = bf.Limits(lot=1000.0, band=0.003, min_notional=8e3 * money, margin=0.02, afford="greedy")
+    return {"fill": fill, "costs": costs, "limits": limits}
+
+
+def all_kinds(
+    bars: pl.DataFrame, ends: pl.DataFrame, path, symbols: list[str], money: float = 1.0, **options
+) -> list[bf.Result]:
+    """Run a strategy and a table of weights, each plain and with rules."""
     panel = bf.Panel.build(bars, path, ends=ends)
-    options = {"costs": COSTS, **options}
-    return [bf.run(panel, STRATEGY, **options), bf.run(panel, weights_of(panel, symbols), **options)]
+    weights = weights_of(panel, symbols)
+    return [
+        bf.run(panel, STRATEGY, costs=COSTS, **options),
+        bf.run(panel, weights, costs=COSTS, **options),
+        bf.run(panel, STRATEGY, **rules("same_close", money), **options),
+        bf.run(panel, weights, **rules("next_close", money), **options),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +78,10 @@ def names(source) -> list[str]:
 
 @pytest.fixture(scope="module")
 def base(source, names, tmp_path_factory) -> list[bf.Result]:
-    results = both(*source, tmp_path_factory.mktemp("base") / "p", names)
+    results = all_kinds(*source, tmp_path_factory.mktemp("base") / "p", names)
     assert all(result.counters["fills"] > 100 for result in results)
+    for name in ("below_lot", "below_minimum", "in_band", "no_cash"):
+        assert any(result.counters[name] for result in results), name
     return results
 
 
@@ -75,14 +92,14 @@ def digests(results: list[bf.Result]) -> list[str]:
 def test_shuffled_rows_and_columns(source, base, names, tmp_path) -> None:
     bars, ends = source
     mixed = bars.sample(fraction=1.0, shuffle=True, seed=3).select(sorted(bars.columns, reverse=True))
-    assert digests(both(mixed, ends.reverse(), tmp_path / "p", names)) == digests(base)
+    assert digests(all_kinds(mixed, ends.reverse(), tmp_path / "p", names)) == digests(base)
 
 
 def test_twice_the_money(source, base, names, tmp_path) -> None:
     bars, ends = source
     bars = bars.with_columns(pl.col("open", "high", "low", "close") * 2.0)
     ends = ends.with_columns(pl.col("payout") * 2.0)
-    for one, two in zip(base, both(bars, ends, tmp_path / "p", names, cash=2e6), strict=True):
+    for one, two in zip(base, all_kinds(bars, ends, tmp_path / "p", names, money=2.0, cash=2e6), strict=True):
         assert (two.equity["equity"] / 2.0).to_list() == one.equity["equity"].to_list()
         assert (two.equity["cash"] / 2.0).to_list() == one.equity["cash"].to_list()
         assert two.fills["quantity"].to_list() == one.fills["quantity"].to_list()
@@ -97,7 +114,7 @@ def test_a_symbol_that_is_never_a_target(source, base, names, tmp_path) -> None:
     # Momentum must never choose it: it falls on every bar.
     falling = 1e6 * 0.5 ** np.arange(extra.height)
     extra = extra.with_columns(pl.Series(name, falling) for name in ("open", "high", "low", "close"))
-    results = both(pl.concat([bars, extra]), ends, tmp_path / "p", names)
+    results = all_kinds(pl.concat([bars, extra]), ends, tmp_path / "p", names)
     # The strategy holds the best 5 of 20, so a name that always falls is never among them once all are there.
     assert "AAA_NEVER" not in results[0].fills["symbol"].to_list()
     assert digests(results) == digests(base)
@@ -107,7 +124,7 @@ def test_shifted_timestamps(source, base, names, tmp_path) -> None:
     bars, ends = source
     bars = bars.with_columns(pl.col("timestamp").dt.offset_by("364d"))
     ends = ends.with_columns(pl.col("date").dt.offset_by("364d"))
-    assert digests(both(bars, ends, tmp_path / "p", names)) == digests(base)
+    assert digests(all_kinds(bars, ends, tmp_path / "p", names)) == digests(base)
 
 
 def test_data_after_the_window(source, names, tmp_path) -> None:
@@ -136,7 +153,8 @@ def test_the_equity_of_a_prefix_does_not_see_the_future(source, base, tmp_path) 
 
 def test_split_of_cash_between_two_equal_books(source, base, names, tmp_path) -> None:
     """Half the starting cash holds half of everything: powers of two scale exactly."""
-    for whole, half in zip(base, both(*source, tmp_path / "p", names, cash=5e5), strict=True):
+    halves = all_kinds(*source, tmp_path / "p", names, cash=5e5)
+    for whole, half in zip(base[:2], halves[:2], strict=True):  # lots and minimums are of one size
         assert (half.equity["equity"] * 2.0).to_list() == whole.equity["equity"].to_list()
         assert half.counters == whole.counters
 

@@ -50,13 +50,62 @@ def test_each_wrong_value_of_an_axis_is_named_by_its_index():
     )
 
 
-def test_equal_values_are_refused_however_they_are_spelt():
-    with pytest.raises(InputError) as caught:
-        Limits(max_wait=axis([5, 6, 5.0, np.int64(5)]))
-    assert caught.value.faults == (
-        "max_wait[2]: 5 stands here twice: [0] is the same value",
-        "max_wait[3]: 5 stands here twice: [0] is the same value",
-    )
+@pytest.mark.parametrize(
+    ("span", "values"),
+    [
+        ((10, 50, 10), (10, 20, 30, 40, 50)),
+        ((10, 54, 10), (10, 20, 30, 40, 50)),
+        ((50, 10, -20), (50, 30, 10)),
+        ((0.1, 0.7, 0.1), (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)),
+        ((0, 1, 0.25), (0, 0.25, 0.5, 0.75, 1)),
+        ((np.float64(0.05), np.float32(0.2), np.int64(1)), (0.05,)),
+        ((5.0, 5, 1), (5,)),
+        ((1e-3, 3e-3, 1e-3), (0.001, 0.002, 0.003)),
+    ],
+    ids=str,
+)
+def test_a_range_has_its_stop_and_no_drift(span, values):
+    start, stop, step = span
+    found = axis(start=start, stop=stop, step=step)
+    assert found == Axis(values)
+    in_file = {"slippage_bps": {"start": start, "stop": stop, "step": step}}
+    assert Costs.from_file(in_file, "file").slippage_bps == Axis(values)
+
+
+@pytest.mark.parametrize(
+    ("span", "says"),
+    [
+        ({"start": 1, "stop": 5}, "a range needs start, stop and step: step is missing"),
+        ({"start": 1, "stop": 5, "step": 0}, "a range needs a step other than 0"),
+        ({"start": 5, "stop": 1, "step": 1}, "a range from 5 by 1 never comes to 1"),
+        ({"start": 1, "stop": 5, "step": -1}, "a range from 1 by -1 never comes to 5"),
+        ({"start": 1, "stop": "5", "step": 1}, "stop of a range must be a finite number, not '5'"),
+        ({"start": True, "stop": 5, "step": 1}, "start of a range must be a finite number, not True"),
+        ({"start": 1, "stop": float("inf"), "step": 1}, "stop of a range must be a finite number, not inf"),
+        ({"start": 1, "stop": [2], "step": 1}, r"stop of a range must be a finite number, not \[2\]"),
+        ({"start": 0, "stop": 1, "step": 1e-12}, "a range of more than 10,000,000 values is too long"),
+        (
+            {"start": -1e300, "stop": 1e300, "step": 1e-300},
+            "a range of more than 10,000,000 values is too long",
+        ),
+    ],
+    ids=str,
+)
+def test_wrong_ranges_are_refused_in_python_and_in_files(span, says):
+    with pytest.raises(InputError, match=says):
+        axis(**span)
+    with pytest.raises(InputError, match=f"cash: {says}"):
+        Execution.from_file({"cash": span}, "file")
+
+
+def test_a_misspelt_key_of_a_range_is_named():
+    with pytest.raises(InputError, match=r"cash: a range has no 'stepp': did you mean 'step'\?"):
+        Execution.from_file({"cash": {"start": 1, "stop": 5, "stepp": 1}}, "file")
+
+
+def test_values_and_a_range_do_not_go_together():
+    with pytest.raises(InputError, match="got values and a range"):
+        axis([1, 2], start=1)
 
 
 def test_values_of_gives_one_or_many():

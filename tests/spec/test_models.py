@@ -5,9 +5,22 @@ from typing import Annotated, Literal
 
 import numpy as np
 import pytest
+from pydantic import Field
 
 from backtest_farm.errors import InputError
-from backtest_farm.spec import ByTag, Costs, Execution, Keep, Limits, Spec, Window, axis, has_axes, replaced
+from backtest_farm.spec import (
+    ByTag,
+    Costs,
+    Execution,
+    Keep,
+    Limits,
+    Spec,
+    Window,
+    axis,
+    has_axes,
+    leaves_of,
+    replaced,
+)
 
 COUNT = "is not allowed: give a whole number from 1 to 1,000"
 MOMENT = "is not allowed: give a date such as 2017-10-31 or a time such as 2017-10-31T09:30:00 (UTC)"
@@ -25,6 +38,7 @@ GOOD = [
     (Window, "start", np.datetime64("2015-01-02T09:30", "ns"), dt.datetime(2015, 1, 2, 9, 30)),
     (Window, "start", "2015-01-02T09:30:00+02:00", dt.datetime(2015, 1, 2, 7, 30)),
     (Window, "end", None, None),
+    (Window, "start", "auto", "auto"),
 ]
 
 BAD = [
@@ -40,7 +54,8 @@ BAD = [
         Execution,
         "fill",
         "next_opne",
-        "fill: 'next_opne' is not allowed: did you mean 'next_open'? (valid: next_open)",
+        "fill: 'next_opne' is not allowed: did you mean 'next_open'? "
+        "(valid: next_close, next_open, same_close)",
     ),
     (
         Execution,
@@ -51,8 +66,9 @@ BAD = [
     (Limits, "max_wait", [1, 2], "max_wait: [1, 2] " + COUNT + "; several values are written axis([...])"),
     (Costs, "slippage_bps", -1e-9, "slippage_bps: -1e-09 is not allowed: give a finite number >= 0"),
     (Costs, "slippage_bps", "{x}", "slippage_bps: '{x}' is not allowed: give a finite number >= 0"),
-    (Window, "start", "auto", "start: 'auto' " + MOMENT),
-    (Window, "start", 2015, "start: 2015 " + MOMENT),
+    (Window, "end", "auto", "end: 'auto' " + MOMENT),
+    (Window, "start", "Auto", "start: 'Auto' " + MOMENT + " or 'auto'; did you mean 'auto'? (valid: auto)"),
+    (Window, "start", 2015, "start: 2015 " + MOMENT + " or 'auto'"),
     (
         Window,
         "end",
@@ -70,7 +86,7 @@ BAD = [
         Keep,
         "equity",
         axis([{"top": 1}]),
-        "equity: alternatives cannot stand here: give one mapping and put lists at its leaves",
+        "equity: alternatives cannot stand here: give one mapping",
     ),
 ]
 
@@ -139,8 +155,54 @@ class Slow(Spec):
     speed: Literal["slow"] = "slow"
 
 
+class Trailer(Spec):
+    load: Annotated[int, Field(ge=0)] = 0
+    colours: Annotated[tuple[str, ...], Field(strict=False)] = ()
+
+
 class Car(Spec):
     drive: Annotated[Fast | Slow, ByTag("speed")]
+    trailer: Trailer | None = None
+
+
+def test_several_models_are_alternatives_with_axes_of_their_own():
+    given = {"drive": [{"speed": "slow"}, {"speed": "fast", "gear": [1, 2]}], "trailer": [None, {"load": 5}]}
+    car = Car.from_file(given, "car")
+    assert car == Car(drive=axis([Slow(), Fast(gear=axis([1, 2]))]), trailer=axis([None, Trailer(load=5)]))
+    assert has_axes(car) == ["drive", "trailer"]
+    drive, trailer = leaves_of(car)
+    assert [[leaf.path for leaf in option] for option in drive.options] == [
+        ["drive.speed"],
+        ["drive.speed", "drive.gear"],
+    ]
+    assert [leaf.place for leaf in trailer.options[1]] == [("trailer", 1, "load"), ("trailer", 1, "colours")]
+    assert trailer.options[0] == ()
+    assert Car.from_file(car.model_dump(mode="json"), "car") == car
+
+
+def test_a_list_where_the_field_takes_a_list_is_one_value():
+    one = Trailer.from_file({"colours": ["red", "blue"]}, "trailer")
+    assert one.colours == ("red", "blue")
+    two = Trailer.from_file({"colours": {"axis": [["red"], ["blue", "red"]]}}, "trailer")
+    assert two.colours == axis([("red",), ("blue", "red")])
+
+
+@pytest.mark.parametrize(
+    ("trailer", "says"),
+    [
+        ({"load": -1}, "trailer.load: -1 is not allowed: give a whole number >= 0"),
+        ({"lod": 1}, "trailer.lod: unknown key: did you mean 'load'? (valid: colours, load)"),
+        (5, "trailer: 5 is not allowed: give a mapping with the keys load, colours"),
+        ([None, {"load": -1}], "trailer[1].load: -1 is not allowed: give a whole number >= 0"),
+        ([{"load": [1, -1]}], "trailer[0].load[1]: -1 is not allowed: give a whole number >= 0"),
+        ({"colours": [5]}, "trailer.colours[0]: 5 is not allowed: give text"),
+        ({"colours": "red"}, "trailer.colours: 'red' is not allowed: give a list"),
+    ],
+)
+def test_models_that_may_be_missing_are_put_in_words_too(trailer, says):
+    with pytest.raises(InputError) as caught:
+        Car.from_file({"drive": {"speed": "slow"}, "trailer": trailer}, "car")
+    assert caught.value.faults == (says,)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +215,12 @@ class Car(Spec):
         ({"speed": "slow", "gaer": 1}, "drive.gaer: unknown key: (valid: speed)"),
         (5, "drive: 5 is not allowed: give a mapping with speed: fast or slow"),
         ([Slow()], "drive: [Slow(speed='slow')] is not allowed: give a mapping with speed: fast or slow"),
-        (axis([Slow()]), "drive: alternatives cannot stand here"),
+        (
+            axis([Slow(), {"speed": "fast", "gear": "x"}]),
+            "drive[1].gear: 'x' is not allowed: give a whole number",
+        ),
+        (axis([Slow(), {"gear": 1}]), "drive[1].speed: is missing: give 'fast' or 'slow'"),
+        (axis([Slow(), 5]), "drive[1]: 5 is not allowed: give a mapping with speed: fast or slow"),
     ],
 )
 def test_models_are_told_apart_by_their_tag(drive, says):

@@ -33,6 +33,12 @@ def test_anchors_and_a_byte_order_mark_are_fine(tmp_path):
     assert read_yaml(written(tmp_path, text)).content == {"a": {"b": [1, 2]}, "c": {"b": [1, 2], "d": 3}}
 
 
+BILLION_LAUGHS = "a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [{f'*a{i - 1},' * 10}]\n" for i in range(1, 12))
+MERGED_LAUGHS = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{i}: &a{i} {{<<: [{f'*a{i - 1},' * 10}]}}\n" for i in range(1, 12)
+)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -50,7 +56,12 @@ def test_anchors_and_a_byte_order_mark_are_fine(tmp_path):
         ("just words\n", r"sweep.yaml:1: the top level is a single value"),
         ("a: \x00\n", "not valid YAML"),
         (b"a: \xff\n", r"cannot be read: .*byte 0xff in position 3.*UTF-8 text"),
-        ("a: " + "[" * 1000, "nested too deeply"),
+        ("a: " + "[" * 100_000, "nested too deeply"),
+        ("".join(" " * depth + "a:\n" for depth in range(900)), "nested too deeply"),
+        (BILLION_LAUGHS, "with its aliases written out the file has more than 1,000,000 values"),
+        (MERGED_LAUGHS, "with its aliases written out the file has more than 1,000,000 values"),
+        ("a: &a [1, *a]\n", "one within its own anchor has no end"),
+        ("a: &a {b: *a}\n", "one within its own anchor has no end"),
     ],
 )  # fmt: skip
 def test_refuses(tmp_path, text, says):
@@ -72,3 +83,10 @@ def test_lines_of_keys_and_of_values(tmp_path):
     )
     where = [("a",), ("a", "b"), ("a", "c", 1), ("a", "gone"), ("d", 1), ("gone",)]
     assert [file.line_of(place) for place in where] == [2, 3, 6, 2, 9, 2]
+
+
+def test_lines_within_alternatives_and_ranges(tmp_path):
+    text = "a:\n  - b: 1\n    c: [5,\n      6]\n  - b: 2\nd:\n  start: 1\n  stop: 3\n"
+    file = read_yaml(written(tmp_path, text))
+    where = [("a", 1), ("a", 1, "b"), ("a", 0, "c", 1), ("a", 7), ("d", 2), ("d", "stop")]
+    assert [file.line_of(place) for place in where] == [5, 5, 4, 1, 6, 8]

@@ -29,11 +29,12 @@ def test_the_name_says_sweep_atom_and_content(tmp_path: Path) -> None:
     assert (fragment.atom, fragment.rows, fragment.failed) == (7, 8, 1)
     assert fragment.bytes == (tmp_path / fragment.name).stat().st_size
     assert Fragment.from_dict({**fragment._asdict(), "pid": 1}) == fragment
+    assert write_fragment(LocalStorage(tmp_path), SWEEP, 7, rows(), copied=3) == fragment._replace(copied=3)
 
 
 def test_values_come_back_bit_by_bit(tmp_path: Path) -> None:
     storage, table = LocalStorage(tmp_path), rows()
-    back = read_fragment(storage, write_fragment(storage, SWEEP, 0, table))
+    back = read_fragment(storage, write_fragment(storage, SWEEP, 0, table).name)
     assert back.schema == table.schema
     for name in table.column_names:
         if name != "status":
@@ -72,14 +73,14 @@ def test_every_flipped_byte_is_noticed_before_parsing(
     for place in range(0, len(whole), max(1, len(whole) // 50)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(StoreError, match="damaged"):
-            read_fragment(storage, fragment)
+            read_fragment(storage, fragment.name, fragment.sha256)
     for length in (0, 1, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
         with pytest.raises(StoreError, match=f"damaged: {length} bytes"):
-            read_fragment(storage, fragment)
+            read_fragment(storage, fragment.name, fragment.sha256)
     path.unlink()
     with pytest.raises(Missing):
-        read_fragment(storage, fragment)
+        read_fragment(storage, fragment.name)
 
 
 def test_a_damaged_file_under_the_right_name_is_not_taken_for_ours(tmp_path: Path) -> None:

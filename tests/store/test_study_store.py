@@ -16,13 +16,13 @@ from backtest_farm.store import StudyStore, write_fragment
 SPEC = {"panel": "us", "costs": {"commission_bps": [0, 5]}, "n": 10, "plain": True}
 
 
-def create(folder: Path, **changes) -> StudyStore:
+def create(folder: Path, extend: bool = False, **changes) -> StudyStore:
     spec = {**SPEC, **changes}
-    return StudyStore.create(folder, digest(spec), canonical_json(spec))
+    return StudyStore.create(folder, digest(spec), canonical_json(spec), extend=extend)
 
 
-def fragment(store: StudyStore, atom: int, value: float = 1.0):
-    table = pa.table({"trial": [atom], "status": ["ok"], "value": [value]})
+def fragment(store: StudyStore, atom: int, value: float = 1.0, status: str = "ok"):
+    table = pa.table({"trial": [atom], "status": [status], "value": [value]})
     return write_fragment(store.storage, store.sweep_id, atom, table)
 
 
@@ -46,7 +46,7 @@ def test_another_spec_is_refused_and_the_difference_shown(tmp_path: Path) -> Non
     with pytest.raises(StoreError) as caught:
         create(tmp_path, n=20, costs={"commission_bps": [0, 5], "half_spread_bps": 1}, plain=1)
     assert caught.value.faults == ("costs.half_spread_bps: (absent) -> 1", "n: 10 -> 20", "plain: true -> 1")
-    assert "folder of its own" in str(caught.value)
+    assert "--extend" in str(caught.value) and "folder of its own" in str(caught.value)
     assert sorted(path for path in tmp_path.rglob("*")) == before
 
 
@@ -104,6 +104,71 @@ def test_two_results_for_one_atom_expose_themselves(tmp_path: Path) -> None:
     store.commit([fragment(store, 4)])
     with pytest.raises(StoreError, match=r"atom 4 gave two results"):
         store.commit([fragment(store, 4, value=2.0)])
+
+
+def test_a_study_holds_a_history_of_sweeps(tmp_path: Path) -> None:
+    first = create(tmp_path)
+    first.commit([fragment(first, 0), fragment(first, 1)])
+    second = create(tmp_path, extend=True, n=20)
+    assert second.committed() == {}, "rows belong to one sweep"
+    second.commit([fragment(second, 0)])
+    assert [(entry.number, entry.sweep_id) for entry in second.sweeps] == [
+        (1, first.sweep_id),
+        (2, second.sweep_id),
+    ]
+    assert all(entry.created.endswith("+00:00") for entry in second.sweeps)
+    newest = StudyStore.open(tmp_path)
+    assert (newest.sweep_id, newest.spec_json) == (second.sweep_id, second.spec_json)
+    for name in (1, first.sweep_id, first.sweep_id[:6]):
+        found = StudyStore.open(tmp_path, name)
+        assert (found.sweep_id, found.spec_json) == (first.sweep_id, first.spec_json)
+        assert list(found.committed()) == [0, 1]
+        assert list(found.committed(second.sweep_id)) == [0]
+    for name in (3, 0, "zz", ""):
+        with pytest.raises(InputError, match=rf"sweeps {name!r}\n[\s\S]*2: {second.sweep_id} of 2"):
+            StudyStore.open(tmp_path, name)
+
+
+def test_a_sweep_of_the_history_goes_on_without_being_asked_to_extend(tmp_path: Path) -> None:
+    first = create(tmp_path)
+    create(tmp_path, extend=True, n=20)
+    again = create(tmp_path)
+    assert again.sweep_id == first.sweep_id and len(again.sweeps) == 2
+    assert len(create(tmp_path, extend=True, n=20).sweeps) == 2
+    with pytest.raises(StoreError, match="n: 20 -> 30"):
+        create(tmp_path, n=30)
+
+
+def test_two_drivers_that_extend_at_once_add_one_sweep(tmp_path: Path) -> None:
+    create(tmp_path)
+    start = threading.Barrier(4)
+    found = []
+
+    def driver(n: int) -> None:
+        start.wait()
+        found.append(create(tmp_path, extend=True, n=n).sweep_id)
+
+    threads = [threading.Thread(target=driver, args=(n,)) for n in (20, 20, 20, 30)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    ids = [entry.sweep_id for entry in StudyStore.open(tmp_path).sweeps]
+    assert len(ids) == len(set(ids)) == 3 and set(found) == set(ids[1:])
+
+
+def test_rows_that_failed_are_superseded_by_a_later_commit(tmp_path: Path) -> None:
+    store = create(tmp_path)
+    bad, good = fragment(store, 0, status="error"), fragment(store, 0, value=2.0)
+    store.commit([bad])
+    assert store.commit([good]) == [], "a plain run of the atom does not change what counts"
+    again = good._replace(replaces=bad.sha256)
+    late = fragment(store, 0, value=3.0)._replace(replaces=bad.sha256)
+    assert store.commit([bad._replace(replaces=bad.sha256)]) == [], "it failed in the same way"
+    assert store.commit([again]) == [again]
+    assert store.commit([late]) == [], "another driver was faster"
+    assert StudyStore.open(tmp_path).committed() == {0: again}
+    assert len(list((tmp_path / "log").iterdir())) == 3
+    with pytest.raises(StoreError, match="two results"):
+        store.commit([fragment(store, 0, value=4.0)])
 
 
 def test_a_damaged_fragment_stops_reading(tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 import pytest
 
 from backtest_farm.errors import InputError
-from backtest_farm.factors.spec import momentum
-from backtest_farm.spec import axis, has_axes
-from backtest_farm.strategy import TopN
+from backtest_farm.factors.spec import beta, momentum, rsi
+from backtest_farm.spec import axis, has_axes, leaves_of
+from backtest_farm.strategy import ContextFilter, CrossOver, Quantiles, TopN, Weights
 
 
 def test_defaults_and_what_it_says_of_itself():
@@ -36,19 +36,18 @@ def test_weight_is_equal_or_a_number_even_on_one_axis():
         ({"weight": float("inf")}, "weight: inf is not allowed"),
         (
             {"signal": "momentum"},
-            "signal: 'momentum' is not allowed: give a mapping with factor: momentum",
+            "signal: 'momentum' is not allowed: give a mapping with factor: beta or ema_ratio or",
         ),
         (
             {"signal": {"factor": "momentun", "lookback": 5}},
             "signal.factor: 'momentun' is not allowed: did you mean 'momentum'?",
         ),
-        ({"signal": {"lookback": 5}}, "signal.factor: is missing: give 'momentum'"),
+        ({"signal": {"lookback": 5}}, "signal.factor: is missing: give 'beta' or"),
         (
             {"signal": {"factor": ["momentum"], "lookback": 5}},
             "signal.factor: \"['momentum']\" is not allowed: did you mean 'momentum'?",
         ),
-        ({"signal": axis([momentum(5)])}, "signal: alternatives cannot stand here"),
-        ({"signal": [momentum(5)]}, "is not allowed: give a mapping with factor: momentum"),
+        ({"signal": [momentum(5)]}, "several values are written axis([...])"),
         ({"kind": axis(["TopN"])}, "kind: an axis cannot stand here"),
         ({"rebalence": 5}, "rebalence: unknown key: did you mean 'rebalance'?"),
     ],
@@ -63,6 +62,38 @@ def test_missing_parts_are_named_with_what_they_take():
     with pytest.raises(InputError) as caught:
         TopN()
     assert caught.value.faults == (
-        "signal: is missing: give a mapping with factor: momentum",
+        "signal: is missing: give a mapping with factor: beta or ema_ratio or expr or field or momentum or "
+        "rank or reversal or rsi or sma_ratio or volatility or zscore",
         "n: is missing: give a whole number from 1 to 1,000,000,000",
     )
+
+
+def test_every_strategy_says_what_it_reads_and_from_when_on():
+    vix = ContextFilter(context="vix", above=30)
+    quantiles = Quantiles(signal=beta(20, "market"), quantile=0.2, filter=vix)
+    assert (quantiles.fields, quantiles.contexts, quantiles.warmup) == (("close",), ("market", "vix"), 20)
+    crossing = CrossOver(fast=axis([3, 5]), slow=axis([10, 20]), field="high")
+    assert (crossing.fields, crossing.contexts, crossing.warmup) == (("high",), (), 19)
+    assert {each.stage for each in leaves_of(crossing) if each.place[-1] in {"fast", "slow"}} == {"factor"}
+    weights = Weights(field="mine", unit="value")
+    assert (weights.fields, weights.contexts, weights.warmup) == (("mine",), (), 0)
+    alternatives = TopN(signal=axis([momentum(5), rsi(14)]), n=3, filter=axis([None, vix]))
+    assert alternatives.contexts == ("vix",)
+    assert (alternatives.fields, alternatives.warmup) == (("close",), 14)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: CrossOver(fast=20, slow=20), "fast 20 >= slow 20: the fast average needs fewer bars"),
+        (lambda: ContextFilter(context="vix"), "a filter needs a level: give above or below"),
+        (lambda: Quantiles(signal=momentum(5), quantile=1.5), "quantile: 1.5 is not allowed"),
+        (lambda: Quantiles(signal=momentum(5), quantile=0.1, short=-1), "short: -1 is not allowed"),
+        (lambda: Weights(field="w", unit="shares"), "unit: 'shares' is not allowed"),
+        (lambda: TopN(signal=momentum(5), n=1, rebalance="month_ned"), "did you mean 'month_end'?"),
+    ],
+)
+def test_wrong_strategies_are_named(make, says):
+    with pytest.raises(InputError) as caught:
+        make()
+    assert says in str(caught.value)

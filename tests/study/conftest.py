@@ -8,6 +8,11 @@ import pytest
 
 import backtest_farm as bf
 
+# One Ray node for all of this folder's tests: what is connected to Ray uses that connection.
+from tests.farm.conftest import ray_executor, ray_home
+
+__all__ = ["ray_executor", "ray_home"]
+
 LOOKBACKS, SIZES, SCHEDULES, COMMISSIONS = [10, 20, 30], [2, 3, 5, 8], [1, 5, 21], [0, 10, 25]
 N_TRIALS = len(LOOKBACKS) * len(SIZES) * len(SCHEDULES) * len(COMMISSIONS)
 

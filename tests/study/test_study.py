@@ -85,8 +85,8 @@ def test_replay_gives_curve_and_ledger_again(study) -> None:
 
 def test_replay_checks_the_digest(finished, monkeypatch) -> None:
     study = bf.Study.open(finished)
-    row = study._row(3)
-    monkeypatch.setattr(study, "_row", lambda trial: {**row, "digest": "0" * 32})
+    row = study.trial(3)
+    monkeypatch.setattr(study, "trial", lambda trial: {**row, "digest": "0" * 32})
     with pytest.raises(StoreError, match="trial 3 gives digest"):
         study.replay(3)
 

@@ -84,7 +84,7 @@ def test_run_again_does_not_even_load_ray(small_panel, finished, tmp_path) -> No
     assert "nothing to do" in done.stderr
 
 
-def test_ray_and_inline_give_one_digest(small_panel, finished, tmp_path) -> None:
+def test_ray_and_inline_give_one_digest(small_panel, finished, tmp_path, ray_executor) -> None:
     want = bf.Study.open(finished).digest
     for workers, shard_seconds in ((1, None), (2, 0.001)):
         place = tmp_path / f"{workers}"
@@ -215,9 +215,9 @@ def test_an_axis_of_text_and_numbers_over_several_atoms(small_panel, tmp_path) -
 
 def test_a_look_back_beyond_the_data_is_refused(small_panel, tmp_path) -> None:
     strategy = bf.TopN(signal=bf.factor.momentum(bf.axis([10, 150])), n=2)
-    with pytest.raises(InputError, match="longest look-back is 150 bars, but only 150 bars"):
+    with pytest.raises(InputError, match="signals need 150 bars before they have values, but only 150"):
         sweep_over(small_panel, strategy=strategy).run(tmp_path / "study", progress=False)
-    with pytest.raises(InputError, match="longest look-back"):
+    with pytest.raises(InputError, match="signals need 500 bars"):
         bf.run(small_panel, bf.TopN(signal=bf.factor.momentum(500), n=2))
 
 
@@ -238,3 +238,13 @@ def test_a_second_sweep_at_the_same_time_counts_only_its_own(small_panel, tmp_pa
     assert [racer.returncode for racer in racers] == [0, 0]
     assert done[0][1] == done[1][1]
     assert sum(int(executed) for executed, _ in done) == 3 * 4 * 40 * 3
+
+
+def test_a_plan_notes_what_the_first_run_compiles_in_words_alone(small_panel, monkeypatch) -> None:
+    monkeypatch.setattr("backtest_farm.analysis.cost.node_speed", lambda: 1.0)
+    plans = []
+    for compiled in (True, False):
+        monkeypatch.setattr("backtest_farm.study.sweep.is_compiled", lambda compiled=compiled: compiled)
+        plans.append(sweep_over(small_panel).plan())
+    assert [plan.pop("note") for plan in plans] == ["", "the first run here compiles the kernel, some 15 s"]
+    assert plans[0] == plans[1]

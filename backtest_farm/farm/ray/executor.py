@@ -7,15 +7,15 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from backtest_farm.errors import PlatformError
-from backtest_farm.farm.executor import SweepRequest
+from backtest_farm.farm.executor import available_cores
 from backtest_farm.farm.loop import LONGEST_SHARD, in_short
 from backtest_farm.farm.ray.environment import ray_environment
-from backtest_farm.farm.worker import Receipt
+from backtest_farm.farm.worker import Receipt, SweepRequest, Task
 
 # Panels never enter the object store; receipts over 100 kB do. 75 MiB is the least that Ray accepts.
 _OBJECT_STORE_BYTES = 80 * 2**20
@@ -65,27 +65,15 @@ class RayExecutor:
         self._paths = [os.path.abspath(path) for path in sys.path]
         self._paths_first = address is None
 
-    def submit(self, request: SweepRequest, atoms: Sequence[int]) -> Future[list[Receipt]]:
+    def submit(self, request: SweepRequest, tasks: Sequence[Task]) -> Future[list[Receipt]]:
         """Hand the shard to Ray; see `Executor.submit`."""
-        task = request.task()
-        return self._remote.remote(self._paths, self._paths_first, *task, list(atoms)).future()
-
-    def cancel(self, shards: Iterable[Future]) -> None:
-        """Let what still runs come to its end, and drop it; `close` ends it at once.
-
-        Not by ``ray.cancel``: a task that ends at the same moment makes Ray abort this very process ("Tried
-        to complete task that was not pending"). A shard is a few seconds of work at most.
-        """
-        wait(shards)
+        # As plain tuples: a worker cannot know our classes before it has the paths.
+        plain = tuple(request), [tuple(task) for task in tasks]
+        return self._remote.remote(self._paths, self._paths_first, *plain).future()
 
     def close(self) -> None:
         """Stop our node, or leave the cluster; see `Executor.close`."""
         self._undo.close()
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _import_ray() -> Any:
@@ -100,15 +88,16 @@ def _import_ray() -> Any:
 
 
 def _start(ray: Any, workers: int, address: str | None) -> None:
-    place: dict[str, Any] = {"address": address}
-    trouble = f"the Ray cluster at {address} cannot be reached"
-    hint = "check that it runs, and that RAY_AUTH_TOKEN holds the cluster's token"
+    place: dict[str, Any]
     if address is None:
-        place = {"address": "local", "num_cpus": workers, "object_store_memory": _OBJECT_STORE_BYTES}
-        place["include_dashboard"] = False
+        place = {"address": "local", "num_cpus": workers, "include_dashboard": False}
+        place["object_store_memory"] = _OBJECT_STORE_BYTES
         trouble = "Ray could not start on this machine"
         hint = "look into /tmp/ray/session_latest/logs, or use the inline executor instead"
     else:
+        place = {"address": address}
+        trouble = f"the Ray cluster at {address} cannot be reached"
+        hint = "check that it runs, and that RAY_AUTH_TOKEN holds the cluster's token"
         _probe(address, trouble, hint)
     try:
         # log_to_driver=False: the terminal belongs to the progress display; Ray keeps its logs in files.
@@ -130,12 +119,12 @@ def _probe(address: str, trouble: str, hint: str) -> None:
 def _make_task() -> Callable[..., list[Receipt]]:
     # Made inside a function, it travels as code; a module-level one would travel as a name that a worker can
     # only look up once it knows where backtest_farm is.
-    def run_shard_task(paths: list[str], paths_first: bool, *task: Any) -> list[Receipt]:
+    def run_shard_task(paths: list[str], paths_first: bool, request: tuple, tasks: list) -> list[Receipt]:
         import sys
 
         sys.path[:] = dict.fromkeys([*paths, *sys.path] if paths_first else [*sys.path, *paths])
-        from backtest_farm.farm.worker import run_shard
+        from backtest_farm.farm.worker import SweepRequest, Task, run_shard
 
-        return run_shard(*task)
+        return run_shard(SweepRequest(*request), [Task(*task) for task in tasks])
 
     return run_shard_task

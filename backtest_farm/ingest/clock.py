@@ -18,7 +18,7 @@ _WEEKEND_SHARE = 0.05
 
 
 def find_bar(timestamps: np.ndarray, moment: Any, side: Side = "exact") -> int:
-    """Return the bar of `moment`; see `Panel.bar_of`."""
+    """Return the bar of `moment`; see `backtest_farm.panel.Panel.bar_of`."""
     if side not in get_args(Side):
         raise InputError(f"side {side!r} is not known: {nearest(side, get_args(Side))}")
     wanted, whole_day = _moment(moment)

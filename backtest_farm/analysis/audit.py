@@ -1,0 +1,80 @@
+"""Where the rows of a study come from, and whether they are still what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from backtest_farm.errors import FarmError, StoreError
+from backtest_farm.store import StudyStore, read_fragment
+
+if TYPE_CHECKING:
+    from backtest_farm.panel import Panel
+    from backtest_farm.study.study import Study
+
+
+def verify(study: Study, store: StudyStore, sample: int, panel: Panel | None) -> dict[str, Any]:
+    """Check a study; see `Study.verify`."""
+    faults: list[str] = []
+
+    def checked(what: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        try:
+            return what(*given, **named)
+        except FarmError as error:
+            faults.append(error.message)
+            return None
+
+    # Opened anew, so that the log is read from its first record, and the spec from its file.
+    fresh = checked(StudyStore.open, store.uri, store.sweep_id) or store
+    every = {one for sweep in fresh.sweeps for one in fresh.committed(sweep.sweep_id).values()}
+    own, shown = {*fresh.committed().values()}, []
+    for one in sorted(every):
+        table = checked(read_fragment, store.storage, one.name, one.sha256)
+        if table is not None and one in own:
+            shown.append(table.select(["trial", "key", "status"]))
+    rows = pa.concat_tables(shown).to_pydict() if shown else {"trial": [], "key": [], "status": []}
+    numbers = rows["trial"]
+    if rows["key"] != study.plan.keys(numbers) or len(set(numbers)) != len(numbers):
+        faults.append(f"{store.uri}: the keys of the rows are not those of the sweep's trials")
+    fine = [number for number, status in zip(numbers, rows["status"], strict=True) if status == "ok"]
+    picked = fine[:: max(1, len(fine) // sample)][:sample] if sample > 0 else []
+    for number in [] if faults else picked:
+        checked(study.replay, number, panel=panel)
+    if faults:
+        raise StoreError(
+            f"{store.uri} is not what was written",
+            faults=faults,
+            hint="restore these files from a copy, or run the sweep into a new folder",
+        )
+    return {
+        "commits": fresh.n_commits(),
+        "sweeps": len(fresh.sweeps),
+        "fragments": len(every),
+        "bytes": sum(one.bytes for one in every),
+        "rows": sum(one.rows for one in every),
+        "replayed": picked,
+        "unused": len(store.storage.list("fragments/")) - len({one.name for one in every}),
+    }
+
+
+def provenance(study: Study, store: StudyStore) -> dict[str, Any]:
+    """Return where rows come from; see `Study.provenance`."""
+    notes = store.notes().values()
+    ran = [atom for note in notes for atom in note.get("atoms", ())]
+    versions: dict[str, set[str]] = {}
+    for name, version in (each for note in notes for each in note.get("versions", {}).items()):
+        versions.setdefault(name, set()).add(version)
+    return {
+        "store": store.uri,
+        "panel": dict(study.plan.panel_ref),
+        "sweep": study.plan.sweep_id,
+        "sweeps": [entry.sweep_id for entry in store.sweeps],
+        "created": [entry.created for entry in store.sweeps],
+        "commits": store.n_commits(),
+        "numerics": study.trials().select("numerics").unique().collect()["numerics"].to_list(),
+        "versions": {name: ", ".join(sorted(found)) for name, found in sorted(versions.items())},
+        "hosts": sorted({atom["host"] for atom in ran}),
+        "digest": study.digest,
+    }
