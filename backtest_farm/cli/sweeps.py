@@ -76,11 +76,12 @@ def sweep(
         from backtest_farm.sweep import load_sweep
 
         # Read before the engine is imported: a wrong file is answered in a fraction of a second.
-        spec = load_sweep(file, **({} if limit is None else {"limit": limit}))
+        bound = {} if limit is None else {"limit": limit}
+        spec = load_sweep(file, **bound)
         from backtest_farm.study import Sweep
 
         where = store or str(Path("studies") / file.stem)
-        study = Sweep.of(spec).run(
+        study = Sweep.of(spec, **bound).run(
             store=where,
             executor=executor.value,
             resume=resume,
@@ -116,10 +117,11 @@ def plan(
     with answering(json) as answer:
         from backtest_farm.sweep import load_sweep
 
-        spec = load_sweep(file, **({} if limit is None else {"limit": limit}))
+        bound = {} if limit is None else {"limit": limit}
+        spec = load_sweep(file, **bound)
         from backtest_farm.study import Sweep
 
-        counts = Sweep.of(spec).plan(workers=workers)
+        counts = Sweep.of(spec, **bound).plan(workers=workers)
         axes = _axes(spec, counts["points"])
         answer.give(
             {**counts, "axes": {axis["axis"]: axis["values"] for axis in axes}},

@@ -82,12 +82,12 @@ class Universe(Spec):
 
     @property
     def label(self) -> str:
-        """Its name in results: ``sp500``, ``sector=Energy``, ``draw 3 of 100 (seed 1)``, ``AAPL``."""
+        """Its name in results: ``sp500``, ``sector=Energy``, ``draw 3 (100 names, seed 1)``, ``AAPL``."""
         part = self.symbol
         if self.column is not None:
             part = f"{self.column}={self.value}"
         elif self.draw is not None:
-            part = f"draw {self.draw} of {self.size} (seed {self.seed})"
+            part = f"draw {self.draw} ({self.size} names, seed {self.seed})"
         if part is None:
             return self.of
         return part if self.of == "all" else f"{self.of}/{part}"

@@ -13,7 +13,21 @@ from pathlib import Path
 from tests.contracts.tree import PACKAGE
 
 BUDGET = 5_000
-OUTSIDE_CORE = frozenset({"cli", "compat", "ml", "analysis", "ingest"})
+"""Of the core: what runs backtests and keeps their results, from the kernel to the store."""
+
+ROOM_BUDGETS = {
+    # doors and readers
+    "cli": 1_600,
+    "analysis": 1_700,
+    "ingest": 3_000,
+    # the words of users, the library of factors and strategies, and reading a study
+    "spec": 650,
+    "factors": 650,
+    "strategy": 200,
+    "study": 450,
+}
+"""Rooms outside the core, each with a budget of its own: they grow with what is offered, not with how it
+runs."""
 
 _NOT_CODE = frozenset(
     {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
@@ -54,11 +68,11 @@ def by_room(package: Path = PACKAGE) -> Counter[str]:
 
 def core(counts: Counter[str]) -> int:
     """The part of `counts` that the budget is about."""
-    return sum(lines for room, lines in counts.items() if room not in OUTSIDE_CORE)
+    return sum(lines for room, lines in counts.items() if room not in ROOM_BUDGETS)
 
 
 if __name__ == "__main__":
     table = by_room()
     for name, count in table.most_common():
-        print(f"{count:6,}  {name}{'  (outside the core)' if name in OUTSIDE_CORE else ''}")
+        print(f"{count:6,}  {name}{f'  (of {ROOM_BUDGETS[name]:,})' if name in ROOM_BUDGETS else ''}")
     print(f"{core(table):6,}  core, of {BUDGET:,}")

@@ -254,3 +254,19 @@ def test_wrong_input_is_named(panel, weights, name) -> None:
 def test_wrong_options_are_named(panel, weights, options, words) -> None:
     with pytest.raises(InputError, match=words):
         bf.run(panel, weights, **options)
+
+
+def test_options_that_would_be_ignored_are_refused(panel, weights) -> None:
+    mask, strategy = np.zeros(panel.shape, bool), bf.TopN(signal=bf.factor.momentum(5), n=3)
+    for options in ({"keep_mask": mask}, {"unit": "value"}):
+        with pytest.raises(InputError, match="not to a strategy"):
+            bf.run(panel, strategy, **options)
+    with pytest.raises(InputError, match="belongs to an array"):
+        bf.run(panel, long(panel, weights), keep_mask=mask)
+    with pytest.raises(InputError, match="has a column 'weight'"):
+        bf.run(panel, long(panel, weights), unit="value")
+
+
+def test_a_pandas_frame_indexed_by_timestamp_and_symbol(panel, weights) -> None:
+    indexed = long(panel, weights).to_pandas().set_index(["timestamp", "symbol"])
+    assert bf.run(panel, indexed).digest == bf.run(panel, weights).digest

@@ -133,6 +133,12 @@ def test_crossings_do_not_look_ahead() -> None:
     np.testing.assert_array_equal(whole[:40], part)
 
 
+def test_averages_that_differ_by_rounding_alone_do_not_cross() -> None:
+    ratio = np.array([[0.01], [2.2e-16], [-2.2e-16], [0.02]])
+    weights, _ = crossing_rows(ratio, np.ones((4, 1), np.uint8), True, np.zeros(4, bool), False)
+    np.testing.assert_array_equal(weights[:, 0], [1.0, 0.0, np.nan, 1.0])
+
+
 def test_how_deep_a_ranking_must_be() -> None:
     signal = momentum(5)
     tops = [TopN(signal=signal, n=7), TopN(signal=signal, n=3)]

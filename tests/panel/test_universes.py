@@ -126,7 +126,7 @@ def test_names_and_groups(club: Panel) -> None:
 
 def test_draws_are_the_same_everywhere(market: Panel) -> None:
     draws = market.expand(UniverseSpec(draw=5, size=10, seed=7))
-    assert [draw.label for draw in draws[:2]] == ["draw 0 of 10 (seed 7)", "draw 1 of 10 (seed 7)"]
+    assert [draw.label for draw in draws[:2]] == ["draw 0 (10 names, seed 7)", "draw 1 (10 names, seed 7)"]
     names = [{market.symbols[a] for a in np.flatnonzero(market.members(draw).any(axis=0))} for draw in draws]
     assert [len(drawn) for drawn in names] == [10] * 5
     assert len(set(map(frozenset, names))) == 5

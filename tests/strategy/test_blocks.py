@@ -88,6 +88,7 @@ def test_every_strategy_says_what_it_reads_and_from_when_on():
         (lambda: CrossOver(fast=20, slow=20), "fast 20 >= slow 20: the fast average needs fewer bars"),
         (lambda: ContextFilter(context="vix"), "a filter needs a level: give above or below"),
         (lambda: Quantiles(signal=momentum(5), quantile=1.5), "quantile: 1.5 is not allowed"),
+        (lambda: Quantiles(signal=momentum(5), quantile=0.6), "the two sides would share assets"),
         (lambda: Quantiles(signal=momentum(5), quantile=0.1, short=-1), "short: -1 is not allowed"),
         (lambda: Weights(field="w", unit="shares"), "unit: 'shares' is not allowed"),
         (lambda: TopN(signal=momentum(5), n=1, rebalance="month_ned"), "did you mean 'month_end'?"),
