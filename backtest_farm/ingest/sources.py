@@ -86,7 +86,7 @@ def open_source(
     """
     habits = Habits(options)
     if isinstance(source, (str, os.PathLike)):
-        pieces, held = open_files(Path(source).expanduser(), habits, ledger, held_bytes)
+        pieces, held = open_files(Path(os.path.expanduser(source)), habits, ledger, held_bytes)
         return Source(str(source), pieces, habits, held)
     if is_wide_pandas(source):
         source = wide_of_pandas(source)

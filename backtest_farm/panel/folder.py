@@ -34,7 +34,7 @@ class PanelFolder:
         if "://" in os.fspath(path):
             raise PanelError(f"{path} is a URI; panels lie in folders of this machine", hint="give a path")
         # Absolute, so that a panel sent to another process is found from any working directory.
-        self.path = Path(path).expanduser().absolute()
+        self.path = Path(os.path.expanduser(path)).absolute()
 
     def names(self) -> list[str]:
         """Return the names of all snapshots, oldest first."""

@@ -51,7 +51,7 @@ class YamlFile:
         node, line = self._root, self._root.start_mark.line
         for part in where:
             pairs = node.value if isinstance(node, MappingNode) else []
-            keys = {key.value: (key, value) for key, value in pairs}
+            keys = {key.value: (key, value) for key, value in pairs if isinstance(key.value, str)}
             if isinstance(part, int):
                 # An index counts in a list, or in the list of {axis: [...]}.
                 items = keys["axis"][1] if "axis" in keys else node

@@ -22,7 +22,7 @@ class LocalStorage:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder).expanduser().absolute()
+        self.folder = Path(os.path.expanduser(folder)).absolute()
 
     def __repr__(self) -> str:
         return f"LocalStorage({str(self.folder)!r})"

@@ -127,4 +127,4 @@ def _located(panel: Any, folder: Path) -> Any:
     panel = os.fspath(panel) if isinstance(panel, os.PathLike) else panel
     if not isinstance(panel, str) or not panel or "://" in panel:
         return panel
-    return os.path.normpath(folder / Path(panel).expanduser())
+    return os.path.normpath(folder / os.path.expanduser(panel))

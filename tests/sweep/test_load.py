@@ -412,3 +412,13 @@ def test_python_lists_are_no_axes_and_faults_name_the_place():
         in_python("x", strategy=5)
     with pytest.raises(InputError, match="panel: 5 is not allowed: give text"):
         in_python(5)
+
+
+def test_a_list_as_a_key_and_an_unknown_home_are_answered(tmp_path) -> None:
+    strategy = "strategy: {kind: TopN, signal: {factor: momentum, lookback: 5}, n: 1}\n"
+    file = tmp_path / "sweep.yaml"
+    file.write_text(f"panel: p\n{strategy}? [a, b]\n: 3\n")
+    with pytest.raises(InputError, match="unknown key"):
+        load_sweep(file)
+    file.write_text(f"panel: ~nosuchuser/p\n{strategy}")
+    assert load_sweep(file).panel.endswith("~nosuchuser/p")
