@@ -36,6 +36,9 @@ _ID_SHOWN, _FEWEST_ID = 12, 5
 
 StorePath = Annotated[str, typer.Argument(help="The study's folder.")]
 TrialName = "A trial's number or key, as study top shows it"
+MovedPanel = Annotated[
+    str | None, typer.Option(help="Where the panel lies now, if it moved since the sweep.")
+]
 WhichSweep = Annotated[
     str | None,
     typer.Option(
@@ -85,9 +88,7 @@ def replay(
     trades: Annotated[
         Path | None, typer.Option(help="Write the round trips to this .csv or .parquet file.")
     ] = None,
-    panel: Annotated[
-        str | None, typer.Option(help="Where the panel lies now, if it moved since the sweep.")
-    ] = None,
+    panel: MovedPanel = None,
     sweep: WhichSweep = None,
     json: JsonFlag = False,
 ) -> None:
@@ -255,9 +256,7 @@ def verify(
     sample: Annotated[
         int, typer.Option(help="Run so many trials again and compare their digests.", min=0)
     ] = 0,
-    panel: Annotated[
-        str | None, typer.Option(help="Where the panel lies now, if it moved since the sweep.")
-    ] = None,
+    panel: MovedPanel = None,
     sweep: WhichSweep = None,
     json: JsonFlag = False,
 ) -> None:

@@ -97,9 +97,9 @@ def run(
             hint="give one value, or make a Sweep of it",
         )
     held = one_universe(panel, universe)
-    if strategy is not None and (keep_mask is not None or unit != "weight"):
-        raise InputError("keep_mask and unit belong to arrays of targets, not to a strategy")
     if strategy is not None:
+        if keep_mask is not None or unit != "weight":
+            raise InputError("keep_mask and unit belong to arrays of targets, not to a strategy")
         fits(panel, [strategy])
         window = window_of(panel, trading.window, [strategy])
         spec = SimpleNamespace(

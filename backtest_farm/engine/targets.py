@@ -12,7 +12,7 @@ from backtest_farm.errors import InputError
 from backtest_farm.factors.fields import factor_field
 from backtest_farm.factors.ranks import Window, ranking
 from backtest_farm.ingest.calendars import last_of_period
-from backtest_farm.kernel.state import QUANTITIES, VALUES, WEIGHTS, Targets
+from backtest_farm.kernel.state import CLOSE_ALL, DECIDE, IDLE, QUANTITIES, VALUES, WEIGHTS, Targets
 from backtest_farm.panel import Panel
 from backtest_farm.spec import Universe
 from backtest_farm.strategy import AnyStrategy, ContextFilter, CrossOver, Quantiles, Weights
@@ -30,9 +30,6 @@ PERIODS: dict[str, Literal["week", "month", "quarter"]] = {
 
 TIE = 1e-12
 """Averages whose ratio is this close to 1 are equal."""
-
-IDLE, DECIDE, CLOSE_ALL = 0, 1, 2
-"""What a schedule says of a bar."""
 
 
 class Prepared(NamedTuple):

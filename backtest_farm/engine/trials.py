@@ -121,15 +121,12 @@ def market_of(panel: Panel, window: Window, universe: Universe) -> Market:
     )
 
 
-def data_digest(panel: Panel, strategy: AnyStrategy | None, window: Window) -> str:
+def data_digest(panel: Panel, strategy: AnyStrategy, window: Window) -> str:
     """Return the hash of everything that trials of a strategy take from a panel, and of where they begin.
 
     The first bar is part of it because ``start: auto`` depends on the other strategies of the sweep.
     """
-    fields = strategy.fields if strategy else ()
-    content = panel.digest(
-        {*PRICE_FIELDS, *fields}, window.stop, contexts=strategy.contexts if strategy else ()
-    )
+    content = panel.digest({*PRICE_FIELDS, *strategy.fields}, window.stop, contexts=strategy.contexts)
     return digest({"content": content, "bars_per_year": panel.bars_per_year, "first_bar": window.start})
 
 
