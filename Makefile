@@ -13,7 +13,7 @@ PYTEST_ARGS ?=
 ARGS        ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean which-python
+.PHONY: help demo test lint bench peers clean which-python
 
 help:  ## what can be made here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ lint: $(VENV)/.installed-test  ## ruff, mypy and import-linter only
 
 bench: $(VENV)/.installed  ## time one backtest, and a sweep inline and on local Ray with 1 and 2 workers
 	$(PY) benchmarks/first_light.py $(ARGS)
+
+peers: $(VENV)/.installed-test  ## compare with other engines, each installed into tests/peers/.venv (minutes, 2.5 GB)
+	$(PY) -m pytest tests/peers -m "peers or not peers" $(PYTEST_ARGS)
 
 clean:  ## remove .venv, caches and build results (never panels or studies)
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from backtest_farm.errors import FarmError
     from backtest_farm.ingest.targets import KEEP
     from backtest_farm.panel import Panel, synthetic_panel
-    from backtest_farm.spec import Costs, Limits, axis
-    from backtest_farm.strategy import ContextFilter, CrossOver, Quantiles, TopN, Weights
+    from backtest_farm.spec import Costs, Limits, Rules, axis
+    from backtest_farm.strategy import ContextFilter, CrossOver, Quantiles, Strategy, TopN, Weights, step
     from backtest_farm.study import Study, Sweep
 
 __version__ = "0.1.0"
@@ -28,9 +28,11 @@ _HOMES = {
     "CrossOver": "backtest_farm.strategy",
     "FarmError": "backtest_farm.errors",
     "Limits": "backtest_farm.spec",
+    "Rules": "backtest_farm.spec",
     "Panel": "backtest_farm.panel",
     "Quantiles": "backtest_farm.strategy",
     "Result": "backtest_farm.engine",
+    "Strategy": "backtest_farm.strategy",
     "Study": "backtest_farm.study",
     "Sweep": "backtest_farm.study",
     "TopN": "backtest_farm.strategy",
@@ -38,6 +40,7 @@ _HOMES = {
     "axis": "backtest_farm.spec",
     "factor": "backtest_farm.factors",
     "run": "backtest_farm.engine",
+    "step": "backtest_farm.strategy",
     "synthetic_panel": "backtest_farm.panel",
 }
 
@@ -51,6 +54,8 @@ __all__ = [
     "Panel",
     "Quantiles",
     "Result",
+    "Rules",
+    "Strategy",
     "Study",
     "Sweep",
     "TopN",
@@ -58,6 +63,7 @@ __all__ = [
     "axis",
     "factor",
     "run",
+    "step",
     "synthetic_panel",
 ]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from backtest_farm.errors import FarmError, StoreError
-from backtest_farm.store import StudyStore, read_fragment
+from backtest_farm.store import StudyStore
 
 if TYPE_CHECKING:
     from backtest_farm.panel import Panel
@@ -28,11 +28,16 @@ def verify(study: Study, store: StudyStore, sample: int, panel: Panel | None) ->
 
     # Opened anew, so that the log is read from its first record, and the spec from its file.
     fresh = checked(StudyStore.open, store.uri, store.sweep_id) or store
-    every = {one for sweep in fresh.sweeps for one in fresh.committed(sweep.sweep_id).values()}
-    own, shown = {*fresh.committed().values()}, []
-    for one in sorted(every):
-        table = checked(read_fragment, store.storage, one.name, one.sha256)
-        if table is not None and one in own:
+    shown, broken = [], set()
+    every = [
+        (sweep.sweep_id, one) for sweep in fresh.sweeps for one in fresh.committed(sweep.sweep_id).values()
+    ]
+    for sweep, one in every:
+        # A damaged file is read and told once, however many atoms have rows in it.
+        table = None if one.name in broken else checked(fresh.rows, one.atom, sweep)
+        if table is None:
+            broken.add(one.name)
+        elif sweep == fresh.sweep_id:
             shown.append(table.select(["trial", "key", "status"]))
     rows = pa.concat_tables(shown).to_pydict() if shown else {"trial": [], "key": [], "status": []}
     numbers = rows["trial"]
@@ -51,11 +56,11 @@ def verify(study: Study, store: StudyStore, sample: int, panel: Panel | None) ->
     return {
         "commits": fresh.n_commits(),
         "sweeps": len(fresh.sweeps),
-        "fragments": len(every),
-        "bytes": sum(one.bytes for one in every),
-        "rows": sum(one.rows for one in every),
+        "fragments": len(fresh.files()),
+        "bytes": sum(fresh.files().values()),
+        "rows": sum(one.rows for _, one in every),
         "replayed": picked,
-        "unused": len(store.storage.list("fragments/")) - len({one.name for one in every}),
+        "unused": len({*store.storage.list("fragments/")} - fresh.files().keys()),
     }
 
 

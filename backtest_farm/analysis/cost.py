@@ -21,6 +21,7 @@ from backtest_farm.cache import cache_root
 from backtest_farm.engine.targets import ranked_depth
 from backtest_farm.engine.tile import market, ranked_targets, run_tile, terms
 from backtest_farm.engine.warm import is_compiled
+from backtest_farm.errors import InputError
 from backtest_farm.factors.fields import identity
 from backtest_farm.factors.ranks import Window
 from backtest_farm.factors.spec import AnyFactor
@@ -28,12 +29,15 @@ from backtest_farm.farm.executor import quickest
 from backtest_farm.identity import digest
 from backtest_farm.panel import Panel
 from backtest_farm.spec import Universe
-from backtest_farm.strategy import AnyStrategy
+from backtest_farm.strategy import AnyStrategy, Strategy, Weights
+from backtest_farm.strategy.own import block_of, decides_by_bar
 from backtest_farm.sweep import Plan
 
 # Of a tile: each bar, and each asset on it; each trial on it, and each name that the trial holds; each order,
 # and each name that it is sorted in among.
 BAR, ASSET_BAR, TRIAL_BAR, HELD_BAR, ORDER, ORDER_NAME = 2.9e-6, 1.5e-9, 4.7e-8, 5.8e-9, 8e-8, 1.6e-10
+# Of a trial that is asked after each bar, in Python; its own code comes on top.
+ASKED_BAR = 1e-4
 # Of a signal, once for all its trials: each cell by kind, to compute and to keep; each cell of its ranking,
 # and each place in it squared.
 FACTOR_CELL = {"field": 4e-8, "momentum": 5e-8, "reversal": 5e-8, "rsi": 8e-8, "rank": 9e-8, "expr": 2e-7}
@@ -76,18 +80,24 @@ def estimate(plan: Plan, panel: Panel, window: Window, workers: int | None = Non
     counts = plan.estimate(n_bars)
     names = cache(lambda universe: float(panel.members(universe)[slice(*window)].sum(axis=1).mean()))
     cold = cache(lambda signal: not _kept(panel, signal, window.stop))
+    sampled = [*_sampled(plan)]
     loads = [
         _load(
-            strategy, n_assets if universe == Universe() else names(universe), n_bars, cold(strategy.signal)
+            _block(strategy),
+            n_assets if universe == Universe() else names(universe),
+            n_bars,
+            # Each signal of a class is computed at least once.
+            isinstance(strategy, Strategy) or cold(strategy.signal),
         )
-        for strategy, universe in _sampled(plan)
+        for strategy, universe in sampled
     ]
+    by_bar = sum(decides_by_bar(type(strategy)) for strategy, _ in sampled) / len(sampled)
     held, orders, per_order, factor_cell, listed, ranked = np.mean(loads, axis=0).tolist()
     passes, atoms = counts["portfolio_passes"], counts["atoms"]
     depth = min(ranked_depth(plan.spec.strategies) or n_assets, n_assets)
     # A ranking keeps its best so far in order: a new best moves those below it.
     places = depth * depth * (1.0 + math.log(n_assets / max(depth, 1)))
-    trials = passes * (n_bars * (TRIAL_BAR + HELD_BAR * held) + per_order)
+    trials = passes * (n_bars * (TRIAL_BAR + HELD_BAR * held + ASKED_BAR * by_bar) + per_order)
     tiles = atoms * n_bars * (BAR + n_assets * (ASSET_BAR + LISTED_CELL * listed))
     signals = counts["unique_factors"] * window.stop * n_assets * factor_cell
     ranks = counts["unique_rankings"] * n_bars * (n_assets * RANK_CELL + places * RANK_PLACE)
@@ -130,7 +140,7 @@ def _probe() -> float:
     prices = 100.0 + np.sin(np.arange(n_bars * n_assets, dtype=float)).reshape(n_bars, n_assets)
     never = np.full(n_assets, 2**62)
     ids = (np.arange(n) + 3 * np.arange(n_bars)[:, None]) % n_assets
-    one = market([(prices, prices)], never, np.full(n_assets, np.nan), 252.0)
+    one = market([{"open": prices, "close": prices}], never, np.full(n_assets, np.nan), 252.0)
     targets = ranked_targets(ids, np.full(n_bars, n), np.ones((1, n_bars), np.uint8))
     began = time.process_time()
     tile = run_tile(one, terms(k, n=n, weight=1.0 / n), targets)
@@ -139,13 +149,23 @@ def _probe() -> float:
     return took / (n_bars * (BAR + n_assets * ASSET_BAR) + trials)
 
 
-def _sampled(plan: Plan) -> Iterator[tuple[AnyStrategy, Universe]]:
+def _sampled(plan: Plan) -> Iterator[tuple[AnyStrategy | Strategy, Universe]]:
     """Yield trials from all over the sweep; within the atoms by the golden ratio, in step with no axis."""
     atoms = list(plan.atoms())
     for at in range(_SAMPLE):
         numbers = plan.atom(atoms[at * len(atoms) // _SAMPLE]).numbers
         number = numbers[int(at * 0.6180339887 % 1.0 * len(numbers))]
         yield plan.trial(number).strategy, plan.universe(number)
+
+
+def _block(strategy: AnyStrategy | Strategy) -> AnyStrategy:
+    """Return a strategy, or what a user's class makes of its signal."""
+    if not isinstance(strategy, Strategy):
+        return strategy
+    try:
+        return block_of(strategy)
+    except InputError:  # which is for the trial to tell
+        return Weights()
 
 
 def _kept(panel: Panel, signal: AnyFactor, stop: int) -> bool:
@@ -168,7 +188,8 @@ def _load(strategy: AnyStrategy, n_names: float, n_bars: int, cold: bool) -> tup
     if strategy.kind == "CrossOver":
         held = n_names if strategy.allow_short else n_names / 2
         # How often the difference of two averages of a random walk changes its sign.
-        orders = n_names * n_bars * 0.5 / math.sqrt(strategy.fast * strategy.slow)
-    cell = cold * FACTOR_CELL.get(strategy.signal.factor, OTHER_FACTOR_CELL)
+        orders = n_names * n_bars * 0.5 / math.sqrt((strategy.fast or 20) * (strategy.slow or 50))
+    factor = getattr(strategy.signal, "factor", "")
+    cell = cold * FACTOR_CELL.get(factor, OTHER_FACTOR_CELL)
     listed = strategy.kind in {"CrossOver", "Weights"}
     return held, orders, orders * (ORDER + ORDER_NAME * held), cell, listed, cold and not listed

@@ -100,6 +100,10 @@ class _Report:
                 "maps": ("Heat maps", maps),
                 "neighbours": ("Neighbours of the best", self.neighbours()),
             }
+            if assumed := [
+                name for name in ("profile", "fill") if name in self.varied and len(self.varied) > 1
+            ]:
+                sections["fills"] = "What fills assume", self.assumptions(assumed[0])
         sections["failures"] = "Failures", self.failures()
         sections["provenance"] = "Provenance", self.provenance()
         title = f"Study {Path(self.store).name or self.store}"
@@ -147,6 +151,20 @@ class _Report:
                 )
             )
         return cards
+
+    def assumptions(self, over: str) -> Markup:
+        heads = ["From", "To", "Trials", "Rank correlation", "Leaders", "Stay", "Leave"]
+        rows = [
+            [
+                *map(str, row[:3]),
+                shown(row[3], "ratio"),
+                *map(str, row[4:6]),
+                ", ".join(map(str, row[6])) or "none",
+            ]
+            for row in self.study.ranking_shift(over, self.metric).iter_rows()
+        ]
+        words = f"Trials that are equal but for {over}, ranked by {self.name}: leaders that leave lead by it."
+        return joined([note(words), table(heads, rows, [0, 1, 6])])
 
     # --------------------------------------------------------------------------------- leaderboard
 

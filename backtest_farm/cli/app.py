@@ -7,11 +7,26 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup, TyperOption
 
 from backtest_farm.cli import demo, doctor, panels, studies, sweeps
 from backtest_farm.cli.answer import Answer
 
+
+class _Verbs(TyperGroup):
+    """A group of verbs that tells them without loading what only running one needs."""
+
+    def get_help_option(self, ctx: typer.Context) -> TyperOption | None:  # type: ignore[override]
+        option = super().get_help_option(ctx)
+        if option is not None:
+            # Absent, it would be None, which typer turns into False with all of pydantic: that takes longer
+            # than everything else about a help text.
+            option.default = False
+        return option
+
+
 app = typer.Typer(
+    cls=_Verbs,
     name="backtest-farm",
     help="Backtest sweeps: thousands of trials over one panel, on this machine or a Ray cluster.",
     epilog="Start with: backtest-farm demo",
@@ -25,8 +40,8 @@ demo.register(app)
 sweeps.register(app)
 studies.register(app)
 doctor.register(app)
-app.add_typer(panels.app, name="panel")
-app.add_typer(studies.app, name="study")
+app.add_typer(panels.app, name="panel", cls=_Verbs)
+app.add_typer(studies.app, name="study", cls=_Verbs)
 
 
 def _show_version(wanted: bool) -> None:

@@ -131,7 +131,7 @@ def _kernel() -> Iterator[Finding]:
         there = is_compiled()
         compile_once()
         prices, never = np.ones((2, 1)), np.full(1, 2**62)
-        one = market([(prices, prices)], never, np.full(1, np.nan), 252.0)
+        one = market([{"open": prices, "close": prices}], never, np.full(1, np.nan), 252.0)
         tile = run_tile(one, terms(1, n=1), ranked_targets(np.zeros((2, 1)), np.ones(2), np.ones((1, 2))))
         assert not tile.broken[0]
     except Exception as error:  # whatever a broken installation raises

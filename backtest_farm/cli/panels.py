@@ -1,4 +1,4 @@
-"""``panel build``, ``append``, ``attach``, ``info`` and ``check``."""
+"""``panel build``, ``append``, ``attach``, ``compact``, ``info`` and ``check``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backtest_farm.cli.answer import WRONG_INPUT, JsonFlag, Prose, answering
-from backtest_farm.cli.tables import pairs, shown, size, table
+from backtest_farm.cli.tables import counted, pairs, shown, size, table
 from backtest_farm.errors import InputError
 
 if TYPE_CHECKING:
@@ -206,6 +206,22 @@ def attach(
             panel = panel.with_ends(ends)
             answer.note(f"ends of life: attached, from {ends}")
         answer.give(_description(panel), *said, _sentence(panel))
+
+
+@app.command(epilog="Example: backtest-farm panel compact panels/us")
+def compact(path: PanelPath, json: JsonFlag = False) -> None:
+    """Write the many small blocks that appends leave as few large ones. Contents and digests stay."""
+    with answering(json) as answer:
+        from backtest_farm.panel import Panel
+
+        before = Panel.open(path)
+        after = before.compact()
+        blocks = {f"blocks_{when}": len(one.slabs()) for when, one in (("before", before), ("after", after))}
+        written = after.info()["bytes"] if after.snapshot != before.snapshot else 0
+        document = {**_description(after), **blocks, "bytes_written": written}
+        was, now = (counted(number, "block") for number in blocks.values())
+        said = f"{was} are now {now} of {size(written)}; older snapshots keep their files"
+        answer.give(document, Prose([said if written else f"nothing to do: {now}"]), _sentence(after))
 
 
 @app.command(epilog="Example: backtest-farm panel info panels/us")

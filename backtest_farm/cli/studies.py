@@ -1,4 +1,4 @@
-"""``study ls``, ``show``, ``top``, ``replay``, ``export``, ``verify``; and ``report``."""
+"""``study ls``, ``show``, ``top``, ``replay``, ``export``, ``verify``, ``compact``; and ``report``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backtest_farm.cli.answer import JsonFlag, answering, plain
+from backtest_farm.cli.answer import JsonFlag, Prose, answering, plain
 from backtest_farm.cli.tables import counted, leaderboard, pairs, size, table
 from backtest_farm.cli.writing import check_export, write_frame
 from backtest_farm.errors import FarmError, InputError
@@ -272,6 +272,42 @@ def verify(
             "unused": f"{found['unused']:,} files that no commit counts",
         }
         answer.give(found, pairs(shown, title=f"{store}: everything is as it was written"))
+
+
+@app.command(epilog="Example: backtest-farm study compact studies/momentum")
+def compact(store: StorePath, json: JsonFlag = False) -> None:
+    """Merge the small files of a finished study into few large ones. Its rows and its digest stay."""
+    with answering(json) as answer:
+        study = _opened(store, None)
+        done = study.compact()
+        before, after = (
+            f"{counted(done[f'fragments_{when}'], 'fragment')} of {size(done[f'bytes_{when}'])}"
+            for when in ("before", "after")
+        )
+        said = f"{before} are now {after}, {counted(done['removed'], 'file')} removed"
+        said = said if done["removed"] else f"nothing to do: {after}"
+        answer.give({"store": store, **done, "digest": study.digest}, Prose([f"{store}: {said}"]))
+
+
+@app.command(epilog="Example: backtest-farm study shift studies/momentum --over fill")
+def shift(
+    store: StorePath,
+    over: Annotated[str, typer.Option(help="The axis whose values are compared.")] = "fill",
+    by: Annotated[str, typer.Option(help="The metric that ranks.")] = "sharpe",
+    top: Annotated[int, typer.Option(help="How many leaders are followed.", min=1)] = 20,
+    sweep: WhichSweep = None,
+    json: JsonFlag = False,
+) -> None:
+    """How much the ranking of trials moves with an assumption: rank correlation, and which leaders leave."""
+    with answering(json) as answer:
+        moved = _opened(store, sweep).ranking_shift(over, by, top)
+        heads = ("from", "to", "trials", "rank_correlation", "top", "stay", "leave")
+        rows = [{**row, "leave": ", ".join(map(str, row["leave"])) or "none"} for row in moved.to_dicts()]
+        title = f"{store}: the ranking by {by} from one {over} to another"
+        answer.give(
+            {"store": store, "over": over, "by": by, "shift": moved},
+            table(rows, heads, width=answer.width, title=title),
+        )
 
 
 def report(

@@ -127,6 +127,7 @@ def plan(
             {**counts, "axes": {axis["axis"]: axis["values"] for axis in axes}},
             *([table(axes, list(axes[0]), width=answer.width, title="axes")] if axes else []),
             pairs(_estimated(counts), title=f"{file}: {counts['trials']:,} trials"),
+            Prose(counts["notices"]),
             plain(f"next: backtest-farm sweep {shlex.quote(str(file))}"),
         )
 
@@ -168,6 +169,7 @@ def _estimated(counts: Mapping[str, Any]) -> dict[str, str]:
         "grid": ", ".join(grid),
         "work": f"{counts['unique_factors']:,} signals, {counts['unique_rankings']:,} rankings, "
         f"{counts['portfolio_passes']:,} portfolios over {counts['n_bars']:,} bars",
+        "window": f"{counts['first_bar']} to {counts['last_bar']}",
         "orders": f"about {_rough(counts['orders'])}",
         "time": f"{span(counts['seconds'])} {here}{cpu}, with nothing cached{first}",
         "memory": f"{size(counts['memory_per_worker_bytes'])} a worker",
@@ -216,9 +218,13 @@ def run(
             raise InputError(f"{file} names {len(spec.universes)} universes", hint="name one, or use sweep")
         from backtest_farm.engine import run as run_once
         from backtest_farm.panel import Panel
+        from backtest_farm.study.sweep import window_notices
 
+        panel = Panel.open(spec.panel)
+        for notice in window_notices(panel, spec.window):
+            answer.note(notice)
         result = run_once(
-            Panel.open(spec.panel),
+            panel,
             spec.strategy,
             start=spec.window.start,
             end=spec.window.end,

@@ -54,7 +54,7 @@ class Result:
         market: Market,
         timings: dict[str, float],
         profile: str,
-        look_ahead: bool,
+        fill: str,
     ) -> None:
         self._record = tile.record
         self._market = market
@@ -68,7 +68,8 @@ class Result:
         self.digest = tile.digests[0]
         self.status = "error" if tile.broken[0] else "ok"
         self.profile = profile
-        self.look_ahead = look_ahead
+        self.look_ahead = fill == "same_close"
+        self._at_close = fill != "next_open"
         self.contract_version = CONTRACT_VERSION
         self.result_epoch = RESULT_EPOCH
 
@@ -97,7 +98,7 @@ class Result:
         import polars as pl
 
         used = int(self._record.used[0])
-        _, decided, bars, assets, reasons = self._record.keys[:used].T
+        _, decided, bars, assets, reasons, _ = self._record.keys[:used].T
         columns: dict[str, Any] = {
             "decision_bar": decided,
             "bar": bars,
@@ -114,16 +115,16 @@ class Result:
         """Round trips that ended, in the order of their ends: see `backtest_farm.engine.ledgers.round_trips`.
 
         Columns: symbol, side, quantity, entry_bar, exit_bar, entry_timestamp, exit_timestamp, entry_price,
-        exit_price, bars_held, pnl, reason.
+        exit_price, bars_held, pnl, mfe, mae, reason.
         """
         import polars as pl
 
         schema = {
             "asset": pl.Int64, "side": pl.Int64, "quantity": pl.Float64, "entry_bar": pl.Int64,
             "exit_bar": pl.Int64, "entry_price": pl.Float64, "exit_price": pl.Float64, "bars_held": pl.Int64,
-            "pnl": pl.Float64, "reason": pl.Int64,
+            "pnl": pl.Float64, "mfe": pl.Float64, "mae": pl.Float64, "reason": pl.Int64,
         }  # fmt: skip
-        trips = pl.DataFrame(round_trips(self._ledger()), schema)
+        trips = pl.DataFrame(round_trips(self._ledger(), self._market, self._at_close), schema)
         moments = {
             f"{end}_timestamp": self._timestamps[trips[f"{end}_bar"].to_numpy()] for end in ("entry", "exit")
         }
@@ -133,7 +134,7 @@ class Result:
             **{name: pl.Series(name, values) for name, values in moments.items()},
         )
         first = ["symbol", "side", "quantity", "entry_bar", "exit_bar", "entry_timestamp", "exit_timestamp"]
-        return named.select(*first, "entry_price", "exit_price", "bars_held", "pnl", "reason")
+        return named.select(*first, "entry_price", "exit_price", "bars_held", "pnl", "mfe", "mae", "reason")
 
     @cached_property
     def positions(self) -> pl.DataFrame:
@@ -172,20 +173,23 @@ class Result:
     def _ledger(self) -> Iterator[Fill]:
         used = int(self._record.used[0])
         keys, values = self._record.keys[:used].tolist(), self._record.values[:used].tolist()
-        for (_, _, bar, asset, reason), (quantity, base, price, commission, *_) in zip(
+        for (_, _, bar, asset, reason, flat), (quantity, base, price, commission, *_) in zip(
             keys, values, strict=True
         ):
-            yield Fill(bar, asset, reason, quantity, base, price, commission)
+            yield Fill(bar, asset, reason, flat, quantity, base, price, commission)
 
     def rebuilt_cash(self) -> np.ndarray:
-        """Return cash at the end of every bar as the ledger of fills alone gives it, shape (n_bars,).
+        """Return cash at the end of every bar as fills, financing and dividends give it, shape (n_bars,).
 
         Cash moves by exactly ``quantity * price + commission`` of each fill, so this equals the curve's
         cash up to rounding; a difference means that the ledger or the curve is wrong.
         """
         used = int(self._record.used[0])
         quantity, _, price, commission = self._record.values[:used, :4].T
-        flows = np.zeros(len(self._timestamps))
+        financing, dividends = (
+            self._record.bars[:, BAR_COLUMNS.index(name), 0] for name in ("financing", "dividends")
+        )
+        flows = dividends - financing
         np.add.at(flows, self._record.keys[:used, 2], -(quantity * price + commission))
         return self.cash + np.cumsum(flows)
 

@@ -10,16 +10,37 @@ from typing import Any, Literal
 import numpy as np
 
 from backtest_farm.engine.result import Result
-from backtest_farm.engine.targets import UNITS, fits, ranked_depth
+from backtest_farm.engine.targets import UNITS, fits, ranked_depth, units_of
 from backtest_farm.engine.tile import listed_targets, run_tile
-from backtest_farm.engine.trials import Ran, market_of, run_trials, single_values, terms_of, window_of
+from backtest_farm.engine.trials import (
+    Ran,
+    check_terms,
+    market_of,
+    run_trials,
+    single_values,
+    terms_of,
+    used_by,
+    window_of,
+)
 from backtest_farm.errors import InputError
 from backtest_farm.factors.ranks import Window
 from backtest_farm.ingest.targets import target_rows
 from backtest_farm.panel import Panel
-from backtest_farm.spec import Costs, Fill, Limits, Sizing, Trading, Universe, UniverseSpec, has_axes
+from backtest_farm.spec import (
+    Costs,
+    Fill,
+    Limits,
+    Rules,
+    Sizing,
+    Trading,
+    Universe,
+    UniverseSpec,
+    has_axes,
+    profile_of,
+)
 from backtest_farm.spec import Window as WindowSpec
-from backtest_farm.strategy import AnyStrategy
+from backtest_farm.strategy import AnyStrategy, Strategy
+from backtest_farm.strategy.own import usable
 
 FILL_ROWS = 4096
 """Fills there is room for at first; more is made when a backtest trades more."""
@@ -33,10 +54,12 @@ def run(
     end: Any = None,
     universe: Any = None,
     cash: float = 1_000_000.0,
-    fill: Fill = "next_open",
-    sizing: Sizing = "decision",
+    fill: Fill | None = None,
+    sizing: Sizing | None = None,
     costs: Costs | None = None,
     limits: Limits | None = None,
+    rules: Rules | None = None,
+    events: bool = False,
     profile: str = "default",
     unit: Literal["weight", "value", "quantity"] = "weight",
     keep_mask: np.ndarray | None = None,
@@ -60,15 +83,21 @@ def run(
         means exactly one. Orders only reduce where an asset is no member, and a member that leaves is sold.
     cash : float, default 1,000,000
         Starting cash.
-    fill : {"next_open", "next_close", "same_close"}
+    fill : {"next_open", "next_close", "same_close"}, default "next_open"
         At which price orders decided on a bar fill. ``same_close`` uses a price that the decision has seen:
         the result is stamped ``look_ahead``.
-    sizing : {"decision", "fill"}
+    sizing : {"decision", "fill"}, default "decision"
         Whether quantities follow from equity and marks at the decision or from equity and prices at the fill.
     costs : Costs or mapping, default 10 bps commission
     limits : Limits or mapping, optional
-        What bounds orders.
-    profile : {"default"}
+        What bounds targets and orders.
+    rules : Rules or mapping, optional
+        What ends positions without a target: stops, targets, time exits; and what ends decisions.
+    events : bool, default False
+        Whether the panel's fields ``split`` and ``dividend`` happen.
+    profile : str, default "default"
+        The named set of switches that `fill`, `sizing` and `limits` have where they are not given: see
+        `backtest_farm.spec.profiles.PROFILES`. What is given beats it, and the result's profile says so.
     unit : {"weight", "value", "quantity"}
         What the numbers of an array or wide frame are: parts of equity, money, or quantities.
     keep_mask : ndarray of bool, shape as the array's, optional
@@ -86,10 +115,15 @@ def run(
     began = time.perf_counter()
     if not isinstance(panel, Panel):
         raise InputError(f"{panel!r} is no panel", hint="open it first: bf.Panel.open(path)")
-    asked: dict[str, Any] = {"fill": fill, "sizing": sizing, "cash": cash, "profile": profile}
-    asked |= {name: part for name, part in (("costs", costs), ("limits", limits)) if part is not None}
-    trading = Trading(window=WindowSpec(start=start, end=end), **asked)
-    strategy = strategy_or_weights if isinstance(strategy_or_weights, AnyStrategy) else None
+    asked = {"fill": fill, "sizing": sizing, "costs": costs, "limits": limits, "rules": rules}
+    given: dict[str, Any] = {name: part for name, part in asked.items() if part is not None}
+    trading = Trading(
+        window=WindowSpec(start=start, end=end), cash=cash, profile=profile, events=events, **given
+    )
+    if isinstance(strategy_or_weights, type) and issubclass(strategy_or_weights, Strategy):
+        name = strategy_or_weights.__name__
+        raise InputError(f"{name} is a class of strategies", hint=f"give one of them: {name}(...)")
+    strategy = strategy_or_weights if isinstance(strategy_or_weights, AnyStrategy | Strategy) else None
     axes = [*(has_axes(strategy) if strategy else ()), *has_axes(trading)]
     if axes:
         raise InputError(
@@ -100,25 +134,31 @@ def run(
     if strategy is not None:
         if keep_mask is not None or unit != "weight":
             raise InputError("keep_mask and unit belong to arrays of targets, not to a strategy")
+        usable(strategy)
         fits(panel, [strategy])
+        check_terms(panel, trading, units_of([strategy]))
         window = window_of(panel, trading.window, [strategy])
-        spec = SimpleNamespace(
-            strategy=strategy, **{name: getattr(trading, name) for name in Trading.model_fields}
-        )
-        return run_one(panel, window, spec, held, ranked_depth([strategy]))
+        parts = {name: getattr(trading, name) for name in (*Trading.model_fields, "reads")}
+        spec = SimpleNamespace(strategy=strategy, **parts)
+        # A user's signal is computed anew each time, so that prints, breakpoints and outside data work.
+        return run_one(panel, window, spec, held, ranked_depth([strategy]), kept=False)
     window = window_of(panel, trading.window)
     rows = target_rows(panel.timestamps, panel.symbols, slice(*window), strategy_or_weights, unit, keep_mask)
+    check_terms(panel, trading, [rows.unit])
     every_bar = np.ones((1, window.stop - window.start), np.uint8)
     targets = listed_targets(rows.values, every_bar, rows.keep, UNITS[rows.unit])
     prepared = time.perf_counter()
-    trial = terms_of(1, single_values(trading), weight=1.0)
-    market = market_of(panel, window, held)
+    values = single_values(trading)
+    trial = terms_of(panel, 1, values, weight=1.0)
+    market = market_of(panel, window, held, used_by(panel, values, looked_at=True))
     tile = run_tile(market, trial, targets, record_bars=True, fill_rows=FILL_ROWS)
     seconds = {"signal": prepared - began, "simulation": time.perf_counter() - prepared}
     return _result(panel, window, trading, Ran(tile, market, {}, seconds))
 
 
-def run_one(panel: Panel, window: Window, spec: Any, universe: Universe, depth: int | None) -> Result:
+def run_one(
+    panel: Panel, window: Window, spec: Any, universe: Universe, depth: int | None, *, kept: bool = True
+) -> Result:
     """Run one trial with curve and ledger.
 
     Parameters
@@ -129,10 +169,11 @@ def run_one(panel: Panel, window: Window, spec: Any, universe: Universe, depth: 
     universe : Universe
     depth : int or None
         How many ranks to take from the node's cache, or build: see `ranked_depth`.
+    kept : bool
+        See `run_trials`.
     """
-    ran = run_trials(
-        panel, window, spec, universe, 1, single_values(spec), depth, record_bars=True, fill_rows=FILL_ROWS
-    )
+    values, recording = single_values(spec), {"record_bars": True, "fill_rows": FILL_ROWS}
+    ran = run_trials(panel, window, spec, universe, 1, values, depth, kept=kept, **recording)
     return _result(panel, window, spec, ran)
 
 
@@ -163,6 +204,6 @@ def _result(panel: Panel, window: Window, trading: Any, ran: Ran) -> Result:
         bars_per_year=panel.bars_per_year,
         market=ran.market,
         timings=ran.seconds,
-        profile=trading.profile,
-        look_ahead=trading.fill == "same_close",
+        profile=profile_of(trading),
+        fill=trading.fill,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,12 +10,15 @@ import numpy as np
 from backtest_farm.engine.tile import listed_targets, ranked_targets
 from backtest_farm.errors import InputError
 from backtest_farm.factors.fields import factor_field
+from backtest_farm.factors.own import OwnFactor
 from backtest_farm.factors.ranks import Window, ranking
-from backtest_farm.ingest.calendars import last_of_period
+from backtest_farm.factors.spec import AnyFactor
+from backtest_farm.ingest.targets import KEEP
 from backtest_farm.kernel.state import CLOSE_ALL, DECIDE, IDLE, QUANTITIES, VALUES, WEIGHTS, Targets
 from backtest_farm.panel import Panel
-from backtest_farm.spec import Universe
-from backtest_farm.strategy import AnyStrategy, ContextFilter, CrossOver, Quantiles, Weights
+from backtest_farm.spec import Universe, values_of
+from backtest_farm.strategy import AnyStrategy, ContextFilter, CrossOver, Quantiles, Strategy, Weights
+from backtest_farm.strategy.own import usable
 
 UNITS = {"weight": WEIGHTS, "value": VALUES, "quantity": QUANTITIES}
 
@@ -53,6 +56,7 @@ def prepare(
     panel: Panel,
     window: Window,
     strategy: AnyStrategy,
+    signal: AnyFactor | OwnFactor,
     universe: Universe,
     rebalances: Sequence[Any],
     depth: int | None,
@@ -64,6 +68,8 @@ def prepare(
     panel, window : Panel, Window
     strategy : AnyStrategy
         Any one of the trials' strategies, without axes; they differ at most in what each portfolio does.
+    signal : AnyFactor or OwnFactor
+        What they rank or weigh assets by.
     universe : Universe
     rebalances : sequence
         The schedule of each trial.
@@ -76,7 +82,7 @@ def prepare(
     builds = {"factor_builds": 0, "rank_builds": 0, "rank_reuses": 0}
     blocked = filtered(panel, window, strategy.filter)
     if isinstance(strategy, (CrossOver, Weights)):
-        field = factor_field(panel, strategy.signal, window.stop)
+        field = factor_field(panel, signal, window.stop)
         builds["factor_builds"] += field.fresh
         values = field.values[window.start :]
         if isinstance(strategy, CrossOver):
@@ -89,11 +95,10 @@ def prepare(
             )
             targets = listed_targets(weights, fires, keep, assets=assets)
             return Prepared(targets, schedule, builds)
-        targets = listed_targets(
-            values, with_filter(fires, strategy.filter, blocked), kind=UNITS[strategy.unit]
-        )
+        fires = with_filter(fires, strategy.filter, blocked)
+        targets = listed_targets(values, fires, values == KEEP, UNITS[strategy.unit])
         return Prepared(targets, schedule, builds)
-    built = ranking(panel, strategy.signal, window, depth or panel.shape[1], universe)
+    built = ranking(panel, signal, window, depth or panel.shape[1], universe)
     builds["factor_builds"] += built.fresh_factor
     builds["rank_builds" if built.fresh else "rank_reuses"] += 1
     return Prepared(
@@ -119,8 +124,7 @@ def fires_of(panel: Panel, window: Window, rebalance: Any) -> np.ndarray:
     n_bars = window.stop - window.start
     if isinstance(rebalance, str):
         # Of the bars before the window's end alone: a later one must not tell which was its period's last.
-        closes = last_of_period(panel.timestamps[: window.stop], PERIODS[rebalance], panel.calendar)
-        return closes[window.start :].astype(np.uint8)
+        return panel.closes_period(PERIODS[rebalance], window.stop)[window.start :].astype(np.uint8)
     return (np.arange(n_bars) % rebalance == 0).astype(np.uint8)
 
 
@@ -202,18 +206,25 @@ def _carried(values: np.ndarray) -> np.ndarray:
     return np.take_along_axis(values, np.maximum.accumulate(rows, axis=0), axis=0)
 
 
-def ranked_depth(strategies: Sequence[AnyStrategy]) -> int | None:
+def ranked_depth(strategies: Sequence[AnyStrategy | Strategy]) -> int | None:
     """Return how many ranks some strategies need at most; None = all of them."""
     depth = 0
     for strategy in strategies:
         if isinstance(strategy, Quantiles):
             return None
-        depth = max(depth, strategy.most_names or 0)
+        # Classes of the user's say it trial by trial.
+        depth = max(depth, 0 if isinstance(strategy, Strategy) else strategy.most_names or 0)
     return depth
 
 
-def fits(panel: Panel, strategies: Sequence[AnyStrategy]) -> None:
-    """Refuse strategies that ask for more names than the panel has, or for data that it lacks.
+def units_of(strategies: Iterable[AnyStrategy | Strategy]) -> set[str]:
+    """Return what the numbers of some strategies' targets are: weights, unless a block says otherwise."""
+    units = (each.unit if isinstance(each, Weights) else "weight" for each in strategies)
+    return {unit for each in units for unit in values_of(each)}
+
+
+def fits(panel: Panel, strategies: Iterable[AnyStrategy | Strategy]) -> None:
+    """Refuse strategies that cannot run, ask for more names than the panel has, or for data that it lacks.
 
     Raises
     ------
@@ -221,6 +232,9 @@ def fits(panel: Panel, strategies: Sequence[AnyStrategy]) -> None:
         With the numbers or names.
     """
     for strategy in strategies:
+        if isinstance(strategy, Strategy):
+            usable(strategy)
+            continue
         for name in strategy.fields:
             panel.read(name, 0, 1)
         for name in strategy.contexts:

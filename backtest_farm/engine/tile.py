@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from backtest_farm.kernel import state
 from backtest_farm.kernel.book import DONE, NEED_SLOTS, advance, finish
-from backtest_farm.kernel.state import Events, Record, Slab, Targets, Terms, frozen
+from backtest_farm.kernel.state import Book, Events, Record, Slab, Targets, Terms, frozen
 from backtest_farm.kernel.summary import METRICS, summarise
 
 SPARE_SLOTS = 8
 TRIAL_BARS_PER_CALL = 400_000
 """Bars x trials of one kernel call: well under half a second, so that signals and deadlines get a turn."""
-MAX_PRICE_FRACTION = 0.5
-"""A fill price is never further from its base than this part of it."""
+_MODES = {"on_close": 0.0, "halt_bars": np.inf, "reject": 0.0}
+"""What says how a rule or cap works, and is no rule or cap alone, with its default."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,15 @@ class Market:
     slabs : tuple of Slab
         Consecutive prices; their rows together are the window's bars.
     events : Events
-        Members that join and leave, and ends of life, in window bars.
-    bars_per_year : float
+        Splits, dividends, members that join and leave, and ends of life, in window bars.
     """
 
     slabs: tuple[Slab, ...]
     events: Events
-    bars_per_year: float
+
+    @property
+    def bars_per_year(self) -> float:
+        return self.slabs[0].bars_per_year
 
     @property
     def n_bars(self) -> int:
@@ -72,18 +75,25 @@ class TileResult:
 
 
 def market(
-    blocks: Sequence[tuple[np.ndarray, np.ndarray]],
+    blocks: Sequence[Mapping[str, np.ndarray]],
     end_bar: np.ndarray,
     payout: np.ndarray,
     bars_per_year: float,
     member: np.ndarray | None = None,
+    *,
+    split: np.ndarray | None = None,
+    dividend: np.ndarray | None = None,
+    sigma: np.ndarray | None = None,
+    adv: np.ndarray | None = None,
+    atr: np.ndarray | None = None,
 ) -> Market:
     """Return the market of one window.
 
     Parameters
     ----------
-    blocks : sequence of pairs of ndarray of float64, shape (n, n_assets)
-        Opens and closes of consecutive runs of the window's bars; NaN = no bar.
+    blocks : sequence of mapping of str to ndarray of float64, shape (n, n_assets)
+        ``open``, ``close`` and, where they are asked for, ``high``, ``low`` and ``volume`` of consecutive
+        runs of the window's bars; NaN = no bar.
     end_bar : ndarray of int64, shape (n_assets,)
         Last bar of each life, counted from the window's first bar; ``2**62`` = no end.
     payout : ndarray of float64, shape (n_assets,)
@@ -91,13 +101,37 @@ def market(
     bars_per_year : float
     member : ndarray of uint8, shape (n_bars, n_assets), optional
         1 where the asset belongs to the universe; without it all always do.
+    split, dividend : ndarray of float64, shape (n_bars, n_assets), optional
+        See `backtest_farm.kernel.state.new_events`.
+    sigma, adv : ndarray of float64, shape (n_bars, n_assets), optional
+        Volatility of a bar and units traded a bar, for the price impact; both or none.
+    atr : ndarray of float64, shape (n_bars, n_assets), optional
+        Average true range, money.
     """
+    ends = np.asarray(end_bar, np.int64), np.asarray(payout, float)
+    events = state.new_events(*ends, member, split, dividend)
+    impact = None if sigma is None or adv is None else _impact(sigma, adv, split)
     slabs, first = [], 0
-    for open_, close in blocks:
-        slabs.append(Slab(frozen(open_), frozen(close), first))
-        first += len(close)
-    events = state.new_events(np.asarray(end_bar, np.int64), np.asarray(payout, float), member)
-    return Market(tuple(slabs), events, float(bars_per_year))
+    for block in blocks:
+        stop = first + len(block["close"])
+        nothing = frozen(np.zeros((0, block["close"].shape[1])))
+        rows = {name: frozen(block[name]) if name in block else nothing for name in state.SLAB_FIELDS}
+        for name, table in (("atr", atr), ("impact", impact)):
+            rows[name] = nothing if table is None else frozen(table[first:stop])
+        slabs.append(Slab(**rows, first=first, bars_per_year=float(bars_per_year)))
+        first = stop
+    return Market(tuple(slabs), events)
+
+
+def _impact(sigma: np.ndarray, adv: np.ndarray, split: np.ndarray | None) -> np.ndarray:
+    """Return the impact of one unit at each bar by what was known a bar before; 0 where that is missing."""
+    known = np.isfinite(sigma) & np.isfinite(adv) & (sigma >= 0.0) & (adv > 0.0)
+    unit = np.where(known, sigma, 0.0) / np.sqrt(np.where(known, adv, 1.0))
+    shifted = np.vstack([np.zeros((1, unit.shape[1])), unit[:-1]])
+    if split is not None:
+        # As many units more are traded after a split.
+        shifted /= np.sqrt(np.where(np.isfinite(split) & (split > 0.0), split, 1.0))
+    return shifted
 
 
 def terms(
@@ -117,6 +151,10 @@ def terms(
     max_commission_frac=0.0,
     half_spread_bps=0.0,
     slippage_bps=0.0,
+    impact=0.0,
+    borrow_rate=0.0,
+    interest_rate=0.0,
+    debit_rate=None,
     afford=state.SCALE,
     margin=0.0,
     lot=0.0,
@@ -124,13 +162,21 @@ def terms(
     band=0.0,
     band_rel=0.0,
     min_notional=0.0,
+    participation=0.0,
+    carry=0,
+    rules: Mapping[str, Any] | None = None,
+    caps: Mapping[str, Any] | None = None,
+    group: np.ndarray | None = None,
     cash=1_000_000.0,
 ) -> Terms:
     """Return the parameters of a tile; every argument is one value for all trials or one value per trial.
 
     Codes are those of ``kernel.state``; what they mean is in ``docs/accounting.md``. Ranked targets take the
     first `n` names at `weight` each, or with ``n == 0`` the best and worst `quantile` of the ranked names, at
-    `weight` and -`short_weight` for a whole side. Listed targets are multiplied by `weight`.
+    `weight` and -`short_weight` for a whole side. Listed targets are multiplied by `weight`. Of the costs
+    from `commission_bps` to `borrow_rate` each may also be one value per trial and asset, (n_trials or 1,
+    n_assets). `rules` and `caps` are by the names of ``RULES`` and ``CAPS``; what they leave out is off.
+    `group` is the group of each asset, (n_assets,), -1 for none.
     """
 
     def column(values, dtype=np.float64) -> np.ndarray:
@@ -139,14 +185,18 @@ def terms(
     def table(*columns) -> np.ndarray:
         return frozen(np.stack([column(values) for values in columns], axis=1))
 
-    half_spread = column(half_spread_bps) / 1e4
-    slippage = column(slippage_bps) / 1e4
-    # Beyond the limit both parts shrink alike, so that the ledger's columns still sum to the price's
-    # distance.
-    total = half_spread + slippage
-    over = total > MAX_PRICE_FRACTION
-    shrink = np.where(over, MAX_PRICE_FRACTION / np.where(over, total, 1.0), 1.0)
-    cap = np.where(np.asarray(max_commission_frac) > 0.0, max_commission_frac, state.NO_CAP)
+    def named(given: Mapping[str, Any] | None, names: Sequence[str], off: float) -> np.ndarray:
+        found = {name: column(values) for name, values in (given or {}).items()}
+        if all((values == off).all() for name, values in found.items() if name not in _MODES):
+            return frozen(np.zeros((0, len(names))))
+        defaults = dict.fromkeys(names, off) | _MODES
+        return frozen(np.stack([found.get(name, column(defaults[name])) for name in names], axis=1))
+
+    most = np.where(np.asarray(max_commission_frac) > 0.0, max_commission_frac, state.NO_CAP)
+    bps = [np.asarray(each) / 1e4 for each in (commission_bps, half_spread_bps, slippage_bps)]
+    parts = bps[0], per_share, min_commission, most, bps[1], bps[2], impact, borrow_rate
+    cost_row, costs = _cost_rows(n_trials, [np.asarray(each, float) for each in parts])
+    debit = interest_rate if debit_rate is None else debit_rate
     return Terms(
         n=column(n, np.int64),
         quantile=column(quantile),
@@ -160,10 +210,31 @@ def terms(
         starting_cash=column(cash),
         afford=column(afford, np.int64),
         margin=column(margin),
-        fees=table(column(commission_bps) / 1e4, per_share, min_commission, cap),
-        half_spread=frozen(half_spread * shrink),
-        slippage=frozen(slippage * shrink),
+        cost_row=frozen(cost_row, np.int64),
+        costs=frozen(costs),
+        interest=table(interest_rate, debit),
+        financed=int(costs[:, :, state.BORROW].any() or np.any(interest_rate) or np.any(debit)),
+        volume=table(participation, carry),
+        rules=named(rules, state.RULES, 0.0),
+        caps=named(caps, state.CAPS, np.inf),
+        group=frozen(np.zeros(0) if group is None else group, np.int64),
     )
+
+
+def _cost_rows(n_trials: int, parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each trial its row of a table of distinct costs, and that table, (rows, assets or 1, part).
+
+    A part of two dimensions is by asset; trials share a row when all their parts are equal.
+    """
+    wide = max((part.shape[1] for part in parts if part.ndim == 2), default=1)
+    full = [np.broadcast_to(part, (n_trials, *part.shape[1:])) for part in parts]
+    rows: dict[tuple[bytes, ...], int] = {}
+    found = [rows.setdefault(tuple(part[k].tobytes() for part in full), len(rows)) for k in range(n_trials)]
+    table = np.empty((len(rows), wide, len(parts)))
+    for row in range(len(rows)):
+        for at, part in enumerate(full):
+            table[row, :, at] = part[found.index(row)]
+    return np.array(found), table
 
 
 def ranked_targets(ids: np.ndarray, counts: np.ndarray, fires: np.ndarray) -> Targets:
@@ -256,7 +327,7 @@ def run_tile(
     # Enough to hold one set of names and wait for another; quantiles take what they need as they go.
     most = int(targets.row_length.max(initial=0)) if targets.listed else int(trials.n.max(initial=0))
     capacity = max(1, min(n_assets, 2 * most + SPARE_SLOTS))
-    book = state.new_book(trials.starting_cash, n_assets, capacity)
+    book = state.new_book(trials, n_assets, capacity)
     record = state.new_record(n_bars if record_bars else 0, n_trials, fill_rows)
     scratch = state.new_scratch(n_assets, capacity)
     bars_per_call = max(1, TRIAL_BARS_PER_CALL // n_trials)
@@ -273,8 +344,13 @@ def run_tile(
                 scratch = state.new_scratch(n_assets, capacity)
             else:
                 record = state.roomier(record, 2 * len(record.keys) + 3 * int(book.slots.sum()))
+    return closed(book, window, trials, record, risk_free)
+
+
+def closed(book: Book, window: Market, trials: Terms, record: Record, risk_free: float = 0.0) -> TileResult:
+    """Close the books of a tile that has walked its whole window, and return what it leaves."""
     finish(book)
-    metrics = np.empty((n_trials, len(METRICS)))
-    summarise(book, trials.starting_cash, n_bars, window.bars_per_year, risk_free, metrics)
+    metrics = np.empty((len(trials.n), len(METRICS)))
+    summarise(book, trials.starting_cash, window.n_bars, window.bars_per_year, risk_free, metrics)
     digests = [f"{high:016x}{low:016x}" for high, low in book.digest.T.tolist()]
     return TileResult(metrics, book.counters, book.segments, digests, book.broken.astype(bool), record)

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from backtest_farm.engine.targets import EVERY_BAR, prepare
+from backtest_farm.engine.targets import EVERY_BAR, fits, prepare, ranked_depth, units_of
 from backtest_farm.engine.tile import Market, TileResult, run_tile, terms
 from backtest_farm.engine.tile import market as market_from
-from backtest_farm.errors import InputError
+from backtest_farm.errors import InputError, nearest
+from backtest_farm.factors.fields import everything, factor_field
+from backtest_farm.factors.own import PastPanel
 from backtest_farm.factors.ranks import Window
 from backtest_farm.identity import digest
 from backtest_farm.kernel import state
 from backtest_farm.kernel.state import Terms
 from backtest_farm.panel import Panel
-from backtest_farm.spec import Costs, Universe
+from backtest_farm.spec import STATIC, Trading, Universe, leaves_of, value_at, values_of
 from backtest_farm.spec import Window as WindowSpec
-from backtest_farm.strategy import AnyStrategy
+from backtest_farm.strategy import AnyStrategy, Strategy
+from backtest_farm.strategy.own import NO_SAME_CLOSE, block_of, decides_by_bar, signal_of, warmup_of
 
 PRICE_FIELDS = ("open", "close")
 """What every backtest reads to fill and to mark."""
 
 FILLS = {"next_open": state.NEXT_OPEN, "next_close": state.NEXT_CLOSE, "same_close": state.SAME_CLOSE}
+MORE_PRICES = ("high", "low", "volume")
+"""What is read in the blocks of the panel; other fields that trading reads are read as one."""
+
 SIZINGS = {"decision": state.SIZE_AT_DECISION, "fill": state.SIZE_AT_FILL}
 POLICIES = {"scale": state.SCALE, "greedy": state.GREEDY, "reject": state.REJECT, "allow": state.ALLOW}
+
+COSTS = (
+    "commission_bps", "per_share", "min_commission", "max_commission_frac", "half_spread_bps", "slippage_bps",
+    "impact", "borrow_rate",
+)  # fmt: skip
+LIMITS = ("max_wait", "margin", "lot", "band", "band_rel", "min_notional", "participation", "carry")
 
 Values = Callable[[str], Sequence[Any]]
 """Gives one parameter of all trials by the name it has in results: ``n``, ``costs.commission_bps``."""
@@ -54,7 +65,7 @@ class Ran(NamedTuple):
     seconds: dict[str, float]
 
 
-def window_of(panel: Panel, window: WindowSpec, strategies: Sequence[AnyStrategy] = ()) -> Window:
+def window_of(panel: Panel, window: WindowSpec, strategies: Sequence[AnyStrategy | Strategy] = ()) -> Window:
     """Return the bars of the panel that a window means: both its ends are included.
 
     Parameters
@@ -90,8 +101,10 @@ def window_of(panel: Panel, window: WindowSpec, strategies: Sequence[AnyStrategy
     return Window(start, stop)
 
 
-def _first_signal(panel: Panel, strategy: AnyStrategy) -> int:
+def _first_signal(panel: Panel, strategy: AnyStrategy | Strategy) -> int:
     """Return the first bar on which a strategy's longest signal can have a value."""
+    if isinstance(strategy, Strategy):
+        return warmup_of(strategy)
     first = 0
     for name in strategy.fields:
         rows = (t for t in range(panel.shape[0]) if np.isfinite(panel.read(name, t, t + 1)).any())
@@ -102,15 +115,50 @@ def _first_signal(panel: Panel, strategy: AnyStrategy) -> int:
     return first + strategy.warmup
 
 
+def used_by(panel: Panel, values: Values, *, looked_at: bool = False) -> tuple[tuple[str, str], ...]:
+    """Return what the trials of a tile use of a panel beside opens and closes.
+
+    Parameters
+    ----------
+    panel : Panel
+    values : Values
+    looked_at : bool, default False
+        Whether round trips will be looked at, which read highs and lows.
+
+    Returns
+    -------
+    tuple of (str, str)
+        For what the market takes (``high``, ``volume``, ``atr``, ...) the name of the panel's field.
+    """
+    ruled = any(each is not None for each in values("rules.on"))
+    found: dict[str, str] = {
+        name: name for name in ("high", "low") if (ruled or looked_at) and name in panel.fields
+    }
+    if any(values("limits.participation")):
+        found["volume"] = "volume"
+    if any(values("rules.atr_stop")):
+        found["atr"] = next(filter(None, values("rules.atr")))
+    if any(values("costs.impact")):
+        found |= {name: values(f"costs.{name}")[0] for name in ("sigma", "adv")}
+    if any(values("events")):
+        found |= {name: name for name in ("split", "dividend") if name in panel.fields}
+    return tuple(found.items())
+
+
 @lru_cache(maxsize=2)  # the atoms of a sweep come one after the other for the same market
-def market_of(panel: Panel, window: Window, universe: Universe) -> Market:
-    """Return prices, membership and ends of life of a window: mapped, except where a block was written
-    before some assets were listed."""
+def market_of(
+    panel: Panel, window: Window, universe: Universe, used: tuple[tuple[str, str], ...] = ()
+) -> Market:
+    """Return prices, membership, events and ends of life of a window: mapped, except where a block was
+    written before some assets were listed. `used` is what `used_by` returns."""
     blocks = []
+    priced = {**dict.fromkeys(PRICE_FIELDS), **dict(used)}
+    in_blocks = [*PRICE_FIELDS, *(name for name in MORE_PRICES if name in priced)]
+    whole = {name: panel.read(field, *window) for name, field in used if name not in MORE_PRICES}
     for slab in panel.slabs():
         start, stop = max(window.start, slab.first), min(window.stop, slab.first + slab.n_bars)
         if start < stop:
-            blocks.append((panel.read("open", start, stop), panel.read("close", start, stop)))
+            blocks.append({name: panel.read(name, start, stop) for name in in_blocks})
     everyone = universe == Universe()
     return market_from(
         blocks,
@@ -118,15 +166,27 @@ def market_of(panel: Panel, window: Window, universe: Universe) -> Market:
         panel.ends.payout,
         panel.bars_per_year,
         member=None if everyone else panel.members(universe)[window.start : window.stop],
+        **whole,
     )
 
 
-def data_digest(panel: Panel, strategy: AnyStrategy, window: Window) -> str:
-    """Return the hash of everything that trials of a strategy take from a panel, and of where they begin.
+def data_digest(panel: Panel, spec: Any, window: Window) -> str:
+    """Return the hash of everything that a trial takes from a panel, and of where it begins.
 
     The first bar is part of it because ``start: auto`` depends on the other strategies of the sweep.
+
+    Parameters
+    ----------
+    panel : Panel
+    spec : SweepSpec
+        Without axes, but for what trials with the same inputs may differ in.
+    window : Window
     """
-    content = panel.digest({*PRICE_FIELDS, *strategy.fields}, window.stop, contexts=strategy.contexts)
+    strategy, reads = spec.strategy, spec.reads
+    if isinstance(strategy, Strategy):
+        return digest({"content": everything(panel, window.stop), "first_bar": window.start})
+    fields = {*PRICE_FIELDS, *strategy.fields, *reads.fields, *({*reads.offered} & {*panel.fields})}
+    content = panel.digest(fields, window.stop, strategy.contexts, reads.statics)
     return digest({"content": content, "bars_per_year": panel.bars_per_year, "first_bar": window.start})
 
 
@@ -138,9 +198,11 @@ def run_trials(
     n_trials: int,
     values: Values,
     depth: int | None,
+    *,
+    kept: bool = True,
     **recording: Any,
 ) -> Ran:
-    """Run trials that share a signal, a universe and a filter, in one tile.
+    """Run trials that share a signal, a universe and a filter, and are `alike`, in one tile.
 
     Parameters
     ----------
@@ -152,20 +214,99 @@ def run_trials(
     values : Values
     depth : int or None
         See `prepare`.
+    kept : bool
+        Whether the node's cache keeps the signal of a user's class.
     **recording
         See `run_tile`.
     """
     began = time.perf_counter()
-    strategy = spec.strategy
+    strategy, signal = spec.strategy, signal_of(spec.strategy, kept)
+    used = used_by(panel, values, looked_at=bool(recording.get("fill_rows")))
+    if isinstance(strategy, Strategy):
+        if decides_by_bar(type(strategy)):
+            return _run_by_bar(panel, window, spec, universe, values, used, signal, recording)
+        blocks = blocks_of(strategy, values, n_trials)
+        fits(panel, {*blocks})
+        check_terms(panel, spec, units_of(blocks))
+        strategy, values = blocks[0], _block_values(blocks, values)
+        # To one of a few depths, so that atoms share rankings.
+        most = max((each.most_names or 0 for each in blocks), default=0)
+        depth = None if ranked_depth(blocks) is None else 64 << max(0, (most - 1).bit_length() - 6)
     rebalances = values("rebalance") if hasattr(strategy, "rebalance") else [EVERY_BAR] * n_trials
-    ready = prepare(panel, window, strategy, universe, rebalances, depth)
+    ready = prepare(panel, window, strategy, signal, universe, rebalances, depth)
     portfolio = portfolio_terms(strategy, values)
     prepared = time.perf_counter()
-    trials = terms_of(n_trials, values, schedule=ready.schedule, **portfolio)
-    market = market_of(panel, window, universe)
+    trials = terms_of(panel, n_trials, values, schedule=ready.schedule, **portfolio)
+    market = market_of(panel, window, universe, used)
     tile = run_tile(market, trials, ready.targets, **recording)
     seconds = {"signal": prepared - began, "simulation": time.perf_counter() - prepared}
     return Ran(tile, market, dict(ready.builds), seconds)
+
+
+def _run_by_bar(
+    panel: Panel,
+    window: Window,
+    spec: Any,
+    universe: Universe,
+    values: Values,
+    used: tuple[tuple[str, str], ...],
+    signal: Any,
+    recording: dict[str, Any],
+) -> Ran:
+    """Run one trial of a strategy that decides after each bar."""
+    from backtest_farm.engine.bars import run_bars  # compiles more than other trials need
+
+    if spec.fill == "same_close":
+        raise InputError(f"fill is same_close: {NO_SAME_CLOSE}")
+    began = time.perf_counter()
+    field = None if signal is None else factor_field(panel, signal, window.stop)
+    rows = None if field is None else field.values[window.start :]
+    prepared = time.perf_counter()
+    market, terms = market_of(panel, window, universe, used), terms_of(panel, 1, values)
+    past = PastPanel(panel, window.stop)
+    tile = run_bars(past, window.start, market, terms, spec.strategy, rows, **recording)
+    seconds = {"signal": prepared - began, "simulation": time.perf_counter() - prepared}
+    return Ran(tile, market, {"factor_builds": int(field is not None and field.fresh)}, seconds)
+
+
+def blocks_of(strategy: Strategy, values: Values, n_trials: int) -> list[AnyStrategy]:
+    """Return what the portfolio of each trial of a user's class is."""
+    return [block_of(each) for each in _each(strategy, values, n_trials)]
+
+
+def _each(strategy: Strategy, values: Values, n_trials: int) -> list[Strategy]:
+    stages = type(strategy).spec_stages.items()
+    columns = {name: values(name) for name, stage in stages if stage != "factor"}
+    chosen = ({name: column[at] for name, column in columns.items()} for at in range(n_trials))
+    return [strategy.model_copy(update=each) for each in chosen]
+
+
+def _block_values(blocks: Sequence[AnyStrategy], values: Values) -> Values:
+    """Return the parameters of trials whose portfolios are these blocks."""
+    names = {*type(blocks[0]).model_fields}
+    return lambda path: [getattr(each, path) for each in blocks] if path in names else values(path)
+
+
+def alike(strategy: Any, values: Values, n_trials: int) -> list[Hashable]:
+    """Return a label for each of some trials of an atom: those with equal ones can run in one tile.
+
+    Blocks are made for that. A user's class may give each trial another block, and one that decides after
+    each bar has a book to itself.
+    """
+    if not isinstance(strategy, Strategy):
+        return [0] * n_trials
+    if decides_by_bar(type(strategy)):
+        return [*range(n_trials)]
+    labels: list[Hashable] = []
+    for at, one in enumerate(_each(strategy, values, n_trials)):
+        try:
+            block = block_of(one)
+        except InputError:
+            labels.append(at)  # a trial that fails when it runs, and alone
+        else:
+            shared = (leaf.value for leaf in leaves_of(block) if leaf.stage != "portfolio")
+            labels.append((type(block), *shared))
+    return labels
 
 
 def single_values(spec: Any) -> Values:
@@ -174,7 +315,7 @@ def single_values(spec: Any) -> Values:
     def values(path: str) -> Sequence[Any]:
         # A strategy's own parameters go by their bare names.
         owner = spec if hasattr(spec, path.partition(".")[0]) else spec.strategy
-        return [attrgetter(path)(owner)]
+        return [value_at(owner, path)]
 
     return values
 
@@ -197,21 +338,140 @@ def portfolio_terms(strategy: AnyStrategy, values: Values) -> dict[str, Sequence
     return {"weight": [1.0]}
 
 
-def terms_of(n_trials: int, values: Values, **portfolio: Any) -> Terms:
+def terms_of(panel: Panel, n_trials: int, values: Values, **portfolio: Any) -> Terms:
     """Return the terms of trials: how each of them trades, and what its portfolio does."""
 
-    def coded(path: str, codes: dict[str, int]) -> list[int]:
+    def coded(path: str, codes: Mapping[str, int]) -> list[int]:
         return [codes[each] for each in values(path)]
 
+    def given(path: str, otherwise: float) -> list[float]:
+        return [otherwise if each is None else each for each in values(path)]
+
+    def cost(name: str) -> Any:
+        asked = values(f"costs.{name}")
+        if not any(isinstance(each, str) for each in asked):
+            return asked
+        # One row of all: trials that read different columns are never in one tile.
+        return [numbers_of(panel, asked[0].removeprefix(STATIC))]
+
+    rules = {
+        name: given(f"rules.{name}", 0.0) for name in state.RULES if name not in ("on_close", "halt_bars")
+    }
+    rules["halt_bars"] = given("rules.halt_bars", np.inf)
+    caps: dict[str, Any] = {name: given(f"limits.{name}", np.inf) for name in state.CAPS if name != "reject"}
+    group = None
+    if np.isfinite(caps["group"]).any():
+        tags = panel.static(values("limits.group_by")[0])
+        known = sorted({str(tag) for tag in tags if tag is not None})
+        group = np.array([-1 if tag is None else known.index(str(tag)) for tag in tags])
+    interest = values("costs.interest_rate")
+    debit = zip(values("costs.debit_rate"), interest, strict=True)
     return terms(
         n_trials,
         fill=coded("fill", FILLS),
         sizing=coded("sizing", SIZINGS),
         cash=values("cash"),
-        **{name: values(f"costs.{name}") for name in Costs.model_fields},
-        **{name: values(f"limits.{name}") for name in ("max_wait", "margin", "lot", "band", "band_rel")},
-        min_notional=values("limits.min_notional"),
+        **{name: cost(name) for name in COSTS},
+        interest_rate=interest,
+        debit_rate=[other if rate is None else rate for rate, other in debit],
+        **{name: values(f"limits.{name}") for name in LIMITS},
         lot_down=[each == "down" for each in values("limits.lot_rounding")],
         afford=coded("limits.afford", POLICIES),
+        rules={**rules, "on_close": [each == "close" for each in values("rules.on")]},
+        caps={**caps, "reject": [each == "reject" for each in values("limits.over")]},
+        group=group,
         **portfolio,
     )
+
+
+def numbers_of(panel: Panel, name: str) -> np.ndarray:
+    """Return a static column as one number >= 0 per asset, shape (n_assets,).
+
+    Raises
+    ------
+    InputError
+        If the panel lacks it, or it has something else for some assets.
+    """
+    column = panel.static(name)
+    wrong = [
+        f"{symbol} ({each!r})"
+        for symbol, each in zip(panel.symbols, column, strict=True)
+        if isinstance(each, (str, bool)) or each is None or not 0 <= each < np.inf
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3:,} more" if len(wrong) > 3 else ""
+        raise InputError(
+            f"the static column {name} has no number >= 0 for {', '.join(wrong[:3])}{more}",
+            hint=f"give each asset one: panel.with_static({name!r}, frame), with symbol and {name}",
+        )
+    return np.array(column, float)
+
+
+def _fields_asked(spec: Trading) -> Iterator[tuple[str, str, str]]:
+    """Yield what reads a field of the panel, the field, and what to do where the panel lacks it."""
+    made = "panel.with_field({!r}, bf.factor.{}.on(panel)) makes one"
+    for costs in values_of(spec.costs):
+        for key, factor in (("sigma", "volatility(21)"), ("adv", 'mean("volume", 21)')):
+            for name in values_of(getattr(costs, key)) if any(values_of(costs.impact)) else ():
+                yield "costs.impact", name, made.format(name, factor)
+    for rules in values_of(spec.rules):
+        for name in values_of(rules.atr) if rules is not None and any(values_of(rules.atr_stop)) else ():
+            yield "rules.atr_stop", name, made.format(name, "atr(14)")
+    for limits in values_of(spec.limits):
+        if any(values_of(limits.participation)):
+            yield "limits.participation", "volume", "build the panel from bars with volume, or leave it out"
+
+
+def _statics_asked(spec: Trading) -> Iterator[tuple[str, str, Callable[[Panel, str], Any]]]:
+    """Yield what reads a static column of the panel, the column, and how it is read."""
+    for limits in values_of(spec.limits):
+        if any(cap is not None for cap in values_of(limits.group)):
+            yield from (("limits.group", name, Panel.static) for name in values_of(limits.group_by))
+    for costs in values_of(spec.costs):
+        for key in COSTS:
+            named = (each for each in values_of(getattr(costs, key)) if isinstance(each, str))
+            yield from ((f"costs.{key}", each.removeprefix(STATIC), numbers_of) for each in named)
+
+
+def check_terms(panel: Panel, spec: Trading, units: Iterable[str]) -> None:
+    """Refuse terms of trading that a panel or targets cannot serve, before anything runs.
+
+    Parameters
+    ----------
+    panel : Panel
+    spec : Trading
+        Axes and all.
+    units : iterable of str
+        What the numbers of targets are: ``weight``, ``value`` or ``quantity``.
+
+    Raises
+    ------
+    InputError
+        With all faults at once.
+    """
+    faults = [
+        f"{setting} reads the field {name!r}, and the panel has no such field: "
+        f"{nearest(name, panel.fields)}; {what}"
+        for setting, name, what in _fields_asked(spec)
+        if name not in panel.fields
+    ]
+    if any(values_of(spec.events)) and not {"split", "dividend"} & {*panel.fields}:
+        faults.append(
+            "events: the panel has neither a field split nor a field dividend: add one with "
+            "panel.with_field, or leave events out"
+        )
+    for setting, name, read in _statics_asked(spec):
+        try:
+            read(panel, name)
+        except InputError as error:
+            faults.append(f"{setting}: {error.message}; {error.hint}")
+    bounds = [name for name in state.CAPS if name != "reject"]
+    if other := [unit for unit in units if unit != "weight"]:
+        faults += [
+            f"limits.{name} bounds weights, but the targets are of the unit {other[0]!r}: leave it out"
+            for limits in values_of(spec.limits)
+            for name in bounds
+            if any(each is not None for each in values_of(getattr(limits, name)))
+        ]
+    if faults:
+        raise InputError("the terms of trading do not fit the panel or the targets", faults=faults)

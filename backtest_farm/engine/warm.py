@@ -45,7 +45,7 @@ def _run_everything() -> None:
     kernels.warm()
     prices, never = np.ones((2, 1)), np.full(1, 2**62)
     run_tile(
-        market([(prices, prices)], never, np.full(1, np.nan), 252.0),
+        market([{"open": prices, "close": prices}], never, np.full(1, np.nan), 252.0),
         terms(1, n=1),
         ranked_targets(np.zeros((2, 1)), np.ones(2), np.ones((1, 2))),
     )

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from backtest_farm.identity import digest
 from backtest_farm.kernel import RESULT_EPOCH
 from backtest_farm.kernel.state import frozen
 from backtest_farm.panel import Panel
+
+if TYPE_CHECKING:
+    from backtest_farm.factors.own import OwnFactor
 
 PIECE_BYTES = 4 * 2**20
 """Of one array; computing a factor takes up to a dozen of them, and polars up to three dozen."""
@@ -40,13 +43,13 @@ class FactorField(NamedTuple):
     fresh: bool
 
 
-def factor_field(panel: Panel, factor: spec.AnyFactor, stop: int) -> FactorField:
+def factor_field(panel: Panel, factor: spec.Factor | OwnFactor, stop: int) -> FactorField:
     """Return a factor on the panel's bars before `stop`, from the node's cache or computed now.
 
     Parameters
     ----------
     panel : Panel
-    factor : AnyFactor
+    factor : AnyFactor or OwnFactor
         Without axes.
     stop : int
         The first bar that is left out; nothing from there on is read.
@@ -56,15 +59,32 @@ def factor_field(panel: Panel, factor: spec.AnyFactor, stop: int) -> FactorField
     InputError
         If the panel lacks what the factor reads, or an expression cannot be computed or looks ahead.
     """
-    key = digest(identity(panel, factor, stop))
+    key = digest(identity(panel, factor, stop)) if is_kept(factor) else None
     build = partial(_fill, panel, factor)
-    return FactorField(*built_once("field", key, (stop, panel.shape[1]), np.float64, build))
+    # What a user's code gives may be a factor, which is another kind.
+    kind = "field" if isinstance(factor, spec.Factor) else "own"
+    return FactorField(*built_once(kind, key, (stop, panel.shape[1]), np.float64, build))
 
 
-def identity(panel: Panel, factor: spec.AnyFactor, stop: int) -> dict[str, Any]:
+def is_kept(factor: spec.Factor | OwnFactor) -> bool:
+    """Return whether the node's cache keeps the values of a factor, and rankings by it."""
+    return isinstance(factor, spec.Factor) or factor.kept
+
+
+def everything(panel: Panel, stop: int) -> str:
+    """Return the hash of all that a user's code can see of the bars before `stop`."""
+    bars = panel.digest(panel.fields, stop, panel.contexts, panel.statics)
+    return digest({"bars": bars, "symbols": panel.symbols, "bars_per_year": panel.bars_per_year})
+
+
+def identity(panel: Panel, factor: spec.Factor | OwnFactor, stop: int) -> dict[str, Any]:
     """Return all that decides the values of a factor on the bars before `stop`."""
+    if isinstance(factor, spec.Factor):
+        data = panel.digest(factor.fields, stop, factor.contexts)
+    else:
+        data = everything(panel, stop)
     return {
-        "data": panel.digest(factor.fields, stop, factor.contexts),
+        "data": data,
         "symbols": panel.symbols,  # what an asset's id means
         "factor": factor.model_dump(),
         "versions": factor.versions,
@@ -79,8 +99,11 @@ def _code_digest() -> str:
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
 
 
-def _fill(panel: Panel, factor: spec.AnyFactor, out: np.ndarray) -> None:
+def _fill(panel: Panel, factor: spec.Factor | OwnFactor, out: np.ndarray) -> None:
     n_bars, n_assets = out.shape
+    if not isinstance(factor, spec.Factor):
+        out[:] = factor.values(panel, n_bars)
+        return
     match factor:
         case spec.Rank() | spec.FieldFactor() | spec.Zscore(lookback=None):
             pieces = [(rows, slice(0, n_assets)) for rows in _pieces(n_bars, n_assets)]
@@ -114,7 +137,7 @@ def _read(panel: Panel, name: str, rows: slice, columns: slice) -> np.ndarray:
     return frozen(picked)
 
 
-def _values(factor: spec.AnyFactor, x: np.ndarray, *series: np.ndarray) -> np.ndarray:
+def _values(factor: spec.Factor, x: np.ndarray, *series: np.ndarray) -> np.ndarray:
     """Return a factor on a piece of its field and context series; the formulas are those in `spec`."""
     match factor:
         case spec.Momentum():
@@ -140,6 +163,13 @@ def _values(factor: spec.AnyFactor, x: np.ndarray, *series: np.ndarray) -> np.nd
             both = (frozen(np.maximum(moved, 0.0)) for moved in (change, -change))
             up, down = (smoothed(part, factor.lookback, 1.0 / factor.lookback) for part in both)
             return np.where(up + down == 0.0, 0.0, 100.0 * (up / (up + down)))
+        case spec.Mean():
+            return rolling(x, x, factor.lookback)[0]
+        case spec.Atr():
+            low, close = series
+            before = np.vstack([np.full((1, x.shape[1]), np.nan), close[:-1]])
+            ranges = np.maximum(np.maximum(x - low, np.abs(x - before)), np.abs(low - before))
+            return smoothed(frozen(ranges), factor.lookback, 1.0 / factor.lookback)
         case spec.Zscore(lookback=int(bars)):
             mean, squares = rolling(x, x, bars)
             return (x - mean) / np.sqrt(squares / bars)

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from backtest_farm.factors.fields import factor_field, identity
+from backtest_farm.factors.fields import factor_field, identity, is_kept
 from backtest_farm.factors.kernels import rank_rows
+from backtest_farm.factors.own import OwnFactor
 from backtest_farm.factors.spec import AnyFactor
 from backtest_farm.factors.stored import built_once
 from backtest_farm.identity import digest
@@ -90,7 +91,11 @@ def rank(
 
 
 def ranking(
-    panel: Panel, factor: AnyFactor, window: Window, depth: int, universe: Universe = EVERYONE
+    panel: Panel,
+    factor: AnyFactor | OwnFactor,
+    window: Window,
+    depth: int,
+    universe: Universe = EVERYONE,
 ) -> Built:
     """Return the ranking of a factor over a window, from the node's cache or built now.
 
@@ -121,7 +126,7 @@ def ranking(
         made = rank(values[rows], panel.ends.bar - window.start, depth, member, ids)
         table[:n_bars] = made.counts
 
-    key = digest({**identity(panel, factor, window.stop), **place})
+    key = digest({**identity(panel, factor, window.stop), **place}) if is_kept(factor) else None
     table, fresh = built_once("ranking", key, (n_bars * (1 + depth),), np.int32, build)
     made = Ranking(table[n_bars:].reshape(n_bars, depth), table[:n_bars].astype(np.int64))
     return Built(made, fresh, fresh_factor)

@@ -7,12 +7,17 @@ on that bar and on earlier ones, never on later ones.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from backtest_farm.errors import InputError, nearest
-from backtest_farm.spec import Axis, Spec, Stage, fault, values_of
+from backtest_farm.spec import Axis, Spec, Stage, fault, has_axes, values_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from backtest_farm.panel import Panel
 
 Bars = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Several = Annotated[int, Field(ge=2, le=1_000_000_000)]
@@ -72,6 +77,29 @@ class Factor(Spec):
     def versions(self) -> dict[str, str]:
         """Versions of the libraries that decide the values: part of their identity."""
         return {}
+
+    def on(self, panel: Panel) -> np.ndarray:
+        """Return the factor's values on a panel: float64 (n_bars, n_assets), read-only; NaN = no value.
+
+        ``panel.with_field("atr", bf.factor.atr(14).on(panel))`` makes a field of them.
+
+        Parameters
+        ----------
+        panel : backtest_farm.Panel
+
+        Raises
+        ------
+        InputError
+            If a parameter is an axis, or the panel lacks what the factor reads.
+        """
+        from backtest_farm.factors.fields import factor_field  # compiled kernels are loaded only for values
+
+        if axes := has_axes(self):
+            raise InputError(
+                f"on() takes one value for each parameter, but {', '.join(axes)} is an axis",
+                hint="give one value",
+            )
+        return factor_field(panel, self, panel.shape[0]).values
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -214,6 +242,45 @@ class Beta(Factor):
         return values_of(self.context)
 
 
+class Mean(Factor):
+    """Mean of the last `lookback` values of a field, such as the units traded a bar. NaN while one of them is
+    missing.
+
+    Attributes
+    ----------
+    field : str
+        The panel's field.
+    lookback : int
+        Values, this bar's included, >= 1.
+    """
+
+    spec_reach: ClassVar = ("lookback", -1)
+
+    factor: Literal["mean"] = "mean"
+    field: Name
+    lookback: Bars
+
+
+class Atr(Factor):
+    """Average true range (Wilder 1978), in money: the true range of a bar is the largest of ``high - low``,
+    ``|high - close[t - 1]|`` and ``|low - close[t - 1]|``; the first value is the mean of the first
+    `lookback` ones, each later one adds ``1 / lookback`` of the distance to its bar's. A bar with a missing
+    price, and the one after it, have no value and leave the average as it is.
+
+    Attributes
+    ----------
+    lookback : int
+        Bars, >= 1.
+    """
+
+    factor: Literal["atr"] = "atr"
+    lookback: Bars
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return ("high", "low", "close")
+
+
 class Zscore(Factor):
     """Distance from the mean in standard deviations (divisor n): ``(x - mean) / std``.
 
@@ -320,7 +387,19 @@ class Expr(Factor):
 
 
 AnyFactor = (
-    Momentum | Reversal | Volatility | SmaRatio | EmaRatio | Rsi | Beta | Zscore | Rank | FieldFactor | Expr
+    Momentum
+    | Reversal
+    | Volatility
+    | SmaRatio
+    | EmaRatio
+    | Rsi
+    | Beta
+    | Mean
+    | Atr
+    | Zscore
+    | Rank
+    | FieldFactor
+    | Expr
 )
 """Every factor there is; the key ``factor`` tells them apart."""
 

@@ -32,7 +32,7 @@ _checked: set[tuple] = set()
 
 
 def built_once(
-    kind: str, key: str, shape: tuple[int, ...], dtype: type, build: Callable[[np.ndarray], None]
+    kind: str, key: str | None, shape: tuple[int, ...], dtype: type, build: Callable[[np.ndarray], None]
 ) -> tuple[np.ndarray, bool]:
     """Return a read-only array, mapped from the node's cache; the first who asks builds it.
 
@@ -40,8 +40,8 @@ def built_once(
     ----------
     kind : str
         What it is. A build may ask for arrays of another kind, never of its own: it could wait for itself.
-    key : str
-        Hexadecimal digits that stand for all that the array depends on.
+    key : str or None
+        Hexadecimal digits that stand for all that the array depends on; None keeps nothing.
     shape, dtype
         Of the array.
     build : callable
@@ -53,6 +53,10 @@ def built_once(
     fresh : bool
         Whether this call built it.
     """
+    if key is None:
+        values: np.ndarray = np.zeros(shape, dtype)
+        build(values)
+        return values, True
     made = None
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from backtest_farm.farm.worker import SETTLED, Task
-from backtest_farm.store import StudyStore, read_fragment
+from backtest_farm.store import Fragment, StudyStore
 from backtest_farm.sweep import Plan
 
 # How many atoms tell what share of all rows can be copied.
@@ -64,13 +64,13 @@ class Backlog:
         """Yield the tasks whose rows must be simulated, or copied from other sweeps."""
         for i in self.atoms:
             others = sorted(set(self._owners(i)) - {-1})
-            yield Task(i, (*self._own(i), *(self._index.names[owner] for owner in others)))
+            yield Task(i, (*self._own(i), *(self._index.fragments[owner] for owner in others)))
 
     def duplicates(self) -> Iterator[Task]:
         """Yield the tasks that repeat an earlier atom of the sweep, which is committed unless it failed."""
         done = self._store.committed()
         for i, twin in self.twins.items():
-            yield Task(i, (*self._own(i), *([done[twin].name] if twin in done else [])))
+            yield Task(i, (*self._own(i), *([done[twin]] if twin in done else [])))
 
     def share_to_run(self) -> float:
         """Return about what part of the sweep must be simulated, from a sample of its atoms."""
@@ -78,12 +78,13 @@ class Backlog:
         missing = [owner < 0 for i in sample for owner in self._owners(i)]
         return len(self.atoms) / self.n_atoms * sum(missing) / max(1, len(missing))
 
-    def _own(self, i: int) -> tuple[str, ...]:
-        return (self.again[i].name,) if i in self.again else ()
+    def _own(self, i: int) -> tuple[Fragment, ...]:
+        return (self.again[i],) if i in self.again else ()
 
     def _owners(self, i: int) -> list[int]:
         numbers = self._plan.atom(i).numbers
-        return self._index.owners(self._plan.keys(numbers)) if self._index.names else [-1] * len(numbers)
+        known = self._index.fragments
+        return self._index.owners(self._plan.keys(numbers)) if known else [-1] * len(numbers)
 
 
 class KeyIndex:
@@ -100,25 +101,26 @@ class KeyIndex:
 
     Attributes
     ----------
-    names : list of str
-        The fragments.
+    fragments : list of Fragment
+        All of them.
     """
 
     def __init__(self, store: StudyStore, sweeps: Sequence[str], statuses: Sequence[str]) -> None:
-        self.names: list[str] = []
+        self.fragments: list[Fragment] = []
         # Sorted bytes: a dict of texts takes six times the memory, which counts at millions of rows.
         keys, owners = [np.empty(0, "S1")], [np.empty(0, np.int32)]
-        for there in (there for sweep in sweeps for there in store.committed(sweep).values()):
-            table = read_fragment(store.storage, there.name, there.sha256)
+        every = [(sweep, one) for sweep in sweeps for one in store.committed(sweep).values()]
+        for sweep_id, there in every:
+            table = store.rows(there.atom, sweep_id)
             keys.append(table.filter(pc.field("status").isin(statuses))["key"].to_numpy().astype("S"))
-            owners.append(np.full(len(keys[-1]), len(self.names), np.int32))
-            self.names.append(there.name)
+            owners.append(np.full(len(keys[-1]), len(self.fragments), np.int32))
+            self.fragments.append(there)
         joined = np.concatenate(keys)
         order = np.argsort(joined, kind="stable")
         self._keys, self._owners = joined[order], np.concatenate(owners)[order]
 
     def owners(self, keys: Sequence[str]) -> list[int]:
-        """Return for each key a place in `names`, or -1 when no fragment holds it."""
+        """Return for each key a place in `fragments`, or -1 when no fragment holds it."""
         wanted = np.array(keys, "S")
         at = np.searchsorted(self._keys, wanted).clip(max=len(self._keys) - 1)
         return np.where(self._keys[at] == wanted, self._owners[at], -1).tolist()

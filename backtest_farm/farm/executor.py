@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import NamedTuple, Protocol
+from numbers import Integral
+from typing import Any, NamedTuple, Protocol
 
+from backtest_farm.errors import InputError
 from backtest_farm.farm.worker import Receipt, SweepRequest, Task, run_shard
 
 RAY_START = 5.0
@@ -68,6 +70,13 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def worker_faults(workers: Any) -> list[str]:
+    """Return what is wrong with a number of workers, if anything is."""
+    if workers is None or (isinstance(workers, Integral) and int(workers) >= 1):
+        return []
+    return [f"workers is {workers!r}: give a whole number, at least 1, or nothing for one per core"]
+
+
 class Choice(NamedTuple):
     """Who runs a sweep, on how many cores, and about how many seconds that takes."""
 
@@ -77,7 +86,15 @@ class Choice(NamedTuple):
 
 
 def quickest(cpu_seconds: float, workers: int | None = None) -> Choice:
-    """Return what ends first, Ray's start included."""
+    """Return what ends first, Ray's start included.
+
+    Raises
+    ------
+    InputError
+        If `workers` is no number of workers.
+    """
+    if faults := worker_faults(workers):
+        raise InputError(faults[0])
     alone = Choice("inline", 1, cpu_seconds)
     cores = workers or available_cores()
     return min(alone, Choice("ray", cores, RAY_START + cpu_seconds / cores), key=lambda one: one.seconds)

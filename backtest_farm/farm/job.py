@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from backtest_farm.engine.targets import ranked_depth
-from backtest_farm.engine.trials import data_digest, run_trials, window_of
+from backtest_farm.engine.trials import alike, data_digest, run_trials, window_of
 from backtest_farm.engine.warm import compile_once
 from backtest_farm.errors import PanelError, PlatformError, StoreError
 from backtest_farm.factors.fields import factor_field
@@ -18,6 +18,7 @@ from backtest_farm.factors.ranks import Window
 from backtest_farm.farm import rows
 from backtest_farm.farm.worker import AtomRows
 from backtest_farm.panel import Panel
+from backtest_farm.strategy.own import usable
 from backtest_farm.sweep import Atom, Plan, SweepSpec, inputs_of
 
 # What ails the machine or the data ails every trial: it ends the atom, and is no result of a trial.
@@ -30,6 +31,8 @@ class SweepJob:
     def __init__(self, plan: Plan, panel: Panel) -> None:
         self.plan = plan
         self.panel = panel
+        for own in plan.own_strategies:
+            usable(own)
         self.window = window_of(panel, plan.spec.window, plan.spec.strategies)
         self.depth = ranked_depth(plan.spec.strategies)
         if data_digests(panel, plan.spec, self.window) != plan.data_digests:
@@ -48,9 +51,12 @@ class SweepJob:
         counters: Counter[str] = Counter({"trials": len(keys) - len(there)})
         seconds: Counter = Counter()
         parts, places = [outcome], list(there)
-        for at, part in self._outcomes(atom, sorted({*range(len(keys))} - {*there}), counters, seconds):
-            parts.append(part)
-            places += at
+        labels = alike(atom.base.strategy, atom.values, len(keys))
+        for label in dict.fromkeys(labels):
+            missing = [at for at, each in enumerate(labels) if each == label and at not in there]
+            for at, part in self._outcomes(atom, missing, counters, seconds):
+                parts.append(part)
+                places += at
         in_order = pa.concat_tables(parts).take(pa.array(np.argsort(places)))
         table = rows.atom_table(self.plan, atom, keys, in_order, self.panel, self.window)
         seconds["rows"] = time.perf_counter() - began - seconds.total()  # type: ignore[assignment]
@@ -84,9 +90,11 @@ class SweepJob:
         yield at, rows.simulated(ran.tile)
 
     def _signal_raises(self, atom: Atom) -> bool:
+        if atom.signal is None:
+            return False
         # Then all of its trials do: asking each of them would compute a signal in vain hundreds of times.
         try:
-            factor_field(self.panel, atom.base.strategy.signal, self.window.stop)
+            factor_field(self.panel, atom.signal, self.window.stop)
         except Exception:
             return True
         return False
@@ -94,7 +102,7 @@ class SweepJob:
 
 def data_digests(panel: Panel, spec: SweepSpec, window: Window) -> dict[str, str]:
     """Return for each set of inputs that a sweep's trials read the hash of what they take from a panel."""
-    return {key: data_digest(panel, strategy, window) for key, strategy in inputs_of(spec).items()}
+    return {key: data_digest(panel, trial, window) for key, trial in inputs_of(spec).items()}
 
 
 def open_job(spec_json: str) -> SweepJob:

@@ -111,7 +111,7 @@ def atom_table(
         "trial": pa.array(atom.numbers, pa.int64()),
         "key": pa.array(keys),
         "sweep": same(plan.sweep_id),
-        "profile": same(atom.base.profile),
+        "profile": pa.array(atom.profiles),
         "universe": same(atom.universe.label),
         "fold": same(np.int32(0)),
         "window_start": same(first),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from backtest_farm.errors import InputError, StoreError, nearest
 from backtest_farm.farm.backlog import Backlog
-from backtest_farm.farm.executor import Executor, InlineExecutor, quickest
+from backtest_farm.farm.executor import Executor, InlineExecutor, quickest, worker_faults
 from backtest_farm.farm.harvest import Harvest, RunSummary
 from backtest_farm.farm.interrupts import held_back
 from backtest_farm.farm.loop import Pace, Running, collect, give_up, schedule
@@ -92,17 +92,15 @@ def run_sweep(
         On Ctrl-C, after committing what had come in.
     """
     began = clock()
-    faults = []
-    if isinstance(executor, str) and executor not in EXECUTORS:
-        faults.append(f"executor {executor!r} is not known: {nearest(executor, EXECUTORS)}")
+    faults = worker_faults(workers)
+    if executor not in EXECUTORS and not hasattr(executor, "submit"):
+        faults.append(f"executor {executor!r} is not known: {nearest(str(executor), EXECUTORS)}")
     if executor == "inline" and address is not None:
         faults.append(f"address {address!r} makes no sense with the inline executor")
     if executor == "inline" and workers not in (None, 1):
         faults.append(f"{workers} workers make no sense with the inline executor")
-    if workers is not None and workers < 1:
-        faults.append(f"workers is {workers}, at least 1 is needed")
-    if shard_seconds is not None and not shard_seconds > 0:
-        faults.append(f"shard_seconds is {shard_seconds}, more than 0 is needed")
+    if shard_seconds is not None and not (isinstance(shard_seconds, int | float) and shard_seconds > 0):
+        faults.append(f"shard_seconds is {shard_seconds!r}: give a number of seconds above 0, or nothing")
     if plan.n_atoms < 1:
         faults.append(f"the sweep has {plan.n_atoms} atoms, at least 1 is needed")
     if faults:
@@ -110,73 +108,76 @@ def run_sweep(
 
     spec_json = plan.frozen_json()
     store = StudyStore.create(place, plan.sweep_id, spec_json, plan.n_trials, extend=extend)
-    if store.committed() and not resume:
-        raise StoreError(
-            f"{store.uri} holds {len(store.committed())} of {plan.n_atoms} atoms of this sweep already",
-            hint="resume it, or give a new folder",
-        )
-    backlog = Backlog(store, plan, dedup, retry_failed)
-    request = SweepRequest(spec_json, plan.sweep_id, store.uri, job, backlog.statuses)
-    harvest = Harvest(store, plan.n_trials, backlog, clock)
-    summary = harvest.summary
-    if not backlog:
-        display.say(f"nothing to do: all {plan.n_trials:,} trials are in {store.uri}")
-        return summary
-
-    status = Status(summary, clock)
-
-    def enter(phase: str) -> None:
-        status.phase = phase
-        display.show(status)
-
-    try:
-        with contextlib.ExitStack() as undo:
-            undo.callback(display.end)
-            runner = _choose_executor(
-                executor, workers, address, lambda: estimate() * backlog.share_to_run(), enter
+    # Others may run on the same study; nobody may compact it meanwhile.
+    with store.hold():
+        if store.committed() and not resume:
+            raise StoreError(
+                f"{store.uri} holds {len(store.committed())} of {plan.n_atoms} atoms of this sweep already",
+                hint="resume it, or give a new folder",
             )
-            if runner is not executor:
-                undo.callback(held_back()(runner.close))
-            summary.executor, summary.workers = runner.name, runner.workers
-            waiting = "" if runner.name == "inline" else "waiting for the first task"
-            enter("; ".join(part for part in (waiting, note) if part))
-            pace = Pace(len(backlog), runner.workers, runner.longest_shard, shard_seconds)
-            running: Running = {}
+        backlog = Backlog(store, plan, dedup, retry_failed)
+        request = SweepRequest(spec_json, plan.sweep_id, store.uri, job, backlog.statuses)
+        harvest = Harvest(store, plan.n_trials, backlog, clock)
+        summary = harvest.summary
+        if not backlog:
+            display.say(f"nothing to do: all {plan.n_trials:,} trials are in {store.uri}")
+            return summary
 
-            def batches() -> Iterator[list[Receipt]]:
-                yield from schedule(request, backlog.originals(), runner, pace, running)
-                # Duplicates copy what is committed.
-                harvest.take((), last=True)
-                yield from schedule(request, backlog.duplicates(), runner, pace, running)
+        status = Status(summary, clock)
 
-            try:
-                for receipts in batches():
-                    harvest.take(receipts)
-                    if receipts or not status.phase:
-                        status.moved()
-                    display.show(status)
-                    if give_up(len(harvest.errors), harvest.n_atoms_done):
-                        break
-            finally:
-                with held_back():
-                    harvest.take(collect(running, 0), last=True)
-                    # Our own executor is closed, which ends all. One that stays open for others is drained of
-                    # a few seconds of work at most: cancelling a Ray task that ends at the same moment makes
-                    # Ray abort this very process ("Tried to complete task that was not pending").
-                    if runner is executor:
-                        concurrent.futures.wait(running)
-    except KeyboardInterrupt:
-        text = (
-            f"interrupted: {summary.n_committed:,} of {plan.n_trials:,} trials are committed "
-            f"in {store.uri}; run the same sweep again to go on"
-        )
-        display.say(text)
-        raise KeyboardInterrupt(text) from None
-    summary.seconds = clock() - began
-    if error := harvest.error():
-        raise error
-    display.say(done_line(summary, store.uri))
-    return summary
+        def enter(phase: str) -> None:
+            status.phase = phase
+            display.show(status)
+
+        try:
+            with contextlib.ExitStack() as undo:
+                undo.callback(display.end)
+                runner = _choose_executor(
+                    executor, workers, address, lambda: estimate() * backlog.share_to_run(), enter
+                )
+                if runner is not executor:
+                    undo.callback(held_back()(runner.close))
+                summary.executor, summary.workers = runner.name, runner.workers
+                waiting = "" if runner.name == "inline" else "waiting for the first task"
+                enter("; ".join(part for part in (waiting, note) if part))
+                pace = Pace(len(backlog), runner.workers, runner.longest_shard, shard_seconds)
+                running: Running = {}
+
+                def batches() -> Iterator[list[Receipt]]:
+                    yield from schedule(request, backlog.originals(), runner, pace, running)
+                    # Duplicates copy what is committed.
+                    harvest.take((), last=True)
+                    yield from schedule(request, backlog.duplicates(), runner, pace, running)
+
+                try:
+                    for receipts in batches():
+                        harvest.take(receipts)
+                        if receipts or not status.phase:
+                            status.moved()
+                        display.show(status)
+                        if give_up(len(harvest.errors), harvest.n_atoms_done):
+                            break
+                finally:
+                    with held_back():
+                        harvest.take(collect(running, 0), last=True)
+                        # Our own executor is closed, which ends all. One that stays open for others is
+                        # drained of a few seconds of work at most: cancelling a Ray task that ends at the
+                        # same moment makes Ray abort this very process ("Tried to complete task that was not
+                        # pending").
+                        if runner is executor:
+                            concurrent.futures.wait(running)
+        except KeyboardInterrupt:
+            text = (
+                f"interrupted: {summary.n_committed:,} of {plan.n_trials:,} trials are committed "
+                f"in {store.uri}; run the same sweep again to go on"
+            )
+            display.say(text)
+            raise KeyboardInterrupt(text) from None
+        summary.seconds = clock() - began
+        if error := harvest.error():
+            raise error
+        display.say(done_line(summary, store.uri))
+        return summary
 
 
 def done_line(summary: RunSummary, place: str) -> str:

@@ -53,12 +53,12 @@ class Task(NamedTuple):
     ----------
     atom : int
         Its number.
-    sources : tuple of str
+    sources : tuple of Fragment
         Fragments of the study that hold rows of some of its trials.
     """
 
     atom: int
-    sources: tuple[str, ...] = ()
+    sources: tuple[Fragment, ...] = ()
 
 
 class AtomRows(NamedTuple):
@@ -136,8 +136,8 @@ def _run_atom(storage: Storage, request: SweepRequest, task: Task) -> Receipt:
         ready = _open(request.job, request.spec_json)
         # Opening happens once and must not count when shards are sized by their atoms' seconds.
         began = time.perf_counter()
-        usable = pc.field("status").isin(list(request.statuses))
-        rows = ready.run_atom(task.atom, [_source(storage.uri, name).filter(usable) for name in task.sources])
+        sources = [_source(storage.uri, one, request.statuses) for one in task.sources]
+        rows = ready.run_atom(task.atom, sources)
         computed = time.perf_counter()
         fragment = write_fragment(storage, request.sweep_id, task.atom, rows.table, rows.copied)
         seconds = {**rows.seconds, "write": time.perf_counter() - computed}
@@ -150,9 +150,16 @@ def _run_atom(storage: Storage, request: SweepRequest, task: Task) -> Receipt:
 
 
 @functools.lru_cache(maxsize=256)
-def _source(store_uri: str, name: str) -> pa.Table:
-    # Kept, because the trials of one old fragment may be spread over many new atoms, and the reverse.
-    return read_fragment(open_storage(store_uri), name)
+def _source(store_uri: str, fragment: Fragment, statuses: tuple[str, ...]) -> pa.Table:
+    # Kept, because the trials of one old fragment may be spread over many new atoms, and the reverse. The
+    # filter copies: it is the atom's rows that are kept, not the large file that they may lie in.
+    rows = fragment.part(_file(store_uri, fragment.name, fragment.file_sha256))
+    return rows.filter(pc.field("status").isin(list(statuses)))
+
+
+@functools.lru_cache(maxsize=4)
+def _file(store_uri: str, name: str, sha256: str) -> pa.Table:
+    return read_fragment(open_storage(store_uri), name, sha256)
 
 
 @functools.lru_cache(maxsize=2)

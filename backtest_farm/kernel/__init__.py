@@ -5,7 +5,7 @@ running sums into metrics, ``jit`` is the one place that compiles. What a backte
 ``docs/accounting.md``; every stage in ``book`` names the step of that page which it carries out.
 """
 
-RESULT_EPOCH = 2
+RESULT_EPOCH = 3
 """Raised by one whenever a change alters the bytes of any trial's digest; part of every trial key."""
 
 CONTRACT_VERSION = 1

@@ -69,10 +69,15 @@ def jit(function: Callable[..., Any]) -> Any:
     return numba.njit(function, cache=True, error_model="numpy", fastmath=False, nogil=True)
 
 
-def inlined(function: Callable[..., Any]) -> Any:
-    """Compile `function` into each of its callers, as if it stood there.
+def bare(function: Callable[..., Any]) -> Any:
+    """Compile `function` as `jit` does, but without counting references to arrays.
 
-    A compiled callee that takes arrays pays an atomic reference count for each at every call, even when
-    LLVM inlines it later; in the loops over slots that would double the time.
+    For functions that make no array and return none: their caller keeps what they work on. Otherwise an array
+    that is taken in a branch or a loop costs an atomic operation each time, and a bar has thousands of them.
     """
+    return numba.njit(function, cache=True, error_model="numpy", fastmath=False, nogil=True, _nrt=False)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile `function` into each of its callers, as if it stood there."""
     return numba.njit(function, inline="always", error_model="numpy", fastmath=False)

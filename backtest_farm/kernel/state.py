@@ -19,7 +19,7 @@ import numpy as np
 
 from backtest_farm.errors import InputError
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 """Raised when the arrays of a `Book` change: a state saved by another version cannot be continued."""
 
 SEGMENTS = 16
@@ -38,19 +38,29 @@ WEIGHTS, VALUES, QUANTITIES = 0, 1, 2
 IDLE, DECIDE, CLOSE_ALL = 0, 1, 2
 """What a schedule says of a bar: nothing; decide; decide to hold nothing."""
 
-JOINS, LEAVES, ENDS = 0, 1, 2
-"""Events of an asset: it becomes a member of the universe; it is one no more; its life ended a bar ago."""
+JOINS, LEAVES, ENDS, DIVIDEND, SPLIT = 0, 1, 2, 3, 4
+"""Events of an asset: it becomes a member of the universe; it is one no more; its life ended a bar ago; it
+pays so much a unit; each unit becomes so many. A bar's events are met in falling order of these codes."""
+
+NOTED_PRICE, NOTED_VOLUME, NOTED_CASH, SIZED = 1, 2, 4, 8
+"""What is known of an order, as bits: it has counted `no_price`; `no_volume`; `no_cash`; its target is a
+quantity though it was to be sized at its fill."""
+
+NEVER = 2**62
+"""The bar on which a halt for good ends."""
 
 NO_CAP = np.finfo(np.float64).max
 """A cap on commission that never binds (an infinite one would make NaN of a notional of 0)."""
 
 COUNTERS = (
     "orders", "fills", "trades", "replaced", "no_price", "expired", "no_cash", "cancelled", "halted",
-    "bust", "stale_bars", "unfilled_at_end", "below_lot", "below_minimum", "in_band",
+    "bust", "stale_bars", "unfilled_at_end", "below_lot", "below_minimum", "in_band", "stop_loss", "atr_stop",
+    "trailing", "take_profit", "time_exit", "drawdown_halt", "cooldown", "capped", "over_limit", "no_volume",
 )  # fmt: skip
 (
     N_ORDERS, N_FILLS, N_TRADES, N_REPLACED, N_NO_PRICE, N_EXPIRED, N_NO_CASH, N_CANCELLED, N_HALTED,
-    N_BUST, N_STALE_BARS, N_UNFILLED, N_BELOW_LOT, N_BELOW_MINIMUM, N_IN_BAND,
+    N_BUST, N_STALE_BARS, N_UNFILLED, N_BELOW_LOT, N_BELOW_MINIMUM, N_IN_BAND, N_STOP_LOSS, N_ATR_STOP,
+    N_TRAILING, N_TAKE_PROFIT, N_TIME_EXIT, N_HALT, N_COOLDOWN, N_CAPPED, N_OVER_LIMIT, N_NO_VOLUME,
 ) = range(len(COUNTERS))  # fmt: skip
 
 SUMS = (
@@ -66,8 +76,38 @@ BAR_COLUMNS = (
     "equity", "cash", "gross", "net", "turnover", "costs", "financing", "dividends", "positions",
 )  # fmt: skip
 
-REASONS = ("target", "delisting", "bust", "membership")
-R_TARGET, R_DELISTING, R_BUST, R_MEMBERSHIP = range(len(REASONS))
+REASONS = (
+    "target", "delisting", "bust", "membership", "stop_loss", "atr_stop", "trailing", "take_profit",
+    "time_exit", "drawdown_halt",
+)  # fmt: skip
+(
+    R_TARGET, R_DELISTING, R_BUST, R_MEMBERSHIP, R_STOP_LOSS, R_ATR_STOP, R_TRAILING, R_TAKE_PROFIT,
+    R_TIME_EXIT, R_HALT,
+) = range(len(REASONS))  # fmt: skip
+RULE_COUNTER = N_STOP_LOSS - R_STOP_LOSS
+"""What leads from the reason of a rule's exit to its counter."""
+
+NOTES = ("entry", "water", "atr", "order_atr", "entered")
+ENTRY, WATER, ATR, ORDER_ATR, ENTERED = range(len(NOTES))
+"""What position rules note of a slot: average price of its increases, the best price since, the ATR of the
+decision that opened the position, and of the order that waits, and the summed size of the increases."""
+
+RULES = (
+    "stop_loss", "take_profit", "trailing", "trailing_step", "trailing_floor", "atr_stop", "max_bars",
+    "cooldown", "halt_drawdown", "halt_bars", "on_close",
+)  # fmt: skip
+(
+    STOP_LOSS, TAKE_PROFIT, TRAILING, TRAILING_STEP, TRAILING_FLOOR, ATR_STOP, MAX_BARS, COOLDOWN,
+    HALT_DRAWDOWN, HALT_BARS, ON_CLOSE,
+) = range(len(RULES))  # fmt: skip
+
+CAPS = ("positions", "max_weight", "group", "gross", "net", "turnover", "reject")
+CAP_POSITIONS, CAP_WEIGHT, CAP_GROUP, CAP_GROSS, CAP_NET, CAP_TURNOVER, REJECTS = range(len(CAPS))
+
+COSTS = (
+    "rate", "per_share", "least", "most", "half_spread", "slippage", "impact", "borrow_rate",
+)  # fmt: skip
+RATE, PER_SHARE, LEAST, MOST, HALF_SPREAD, SLIPPAGE, IMPACT, BORROW = range(len(COSTS))
 
 
 class Book(NamedTuple):
@@ -79,15 +119,19 @@ class Book(NamedTuple):
     target: np.ndarray  # float64: target quantity; what is wanted while an order awaits sizing at its fill
     order: np.ndarray  # int32: NO_ORDER, WAITING or WAITING + reason
     decided: np.ndarray  # int64: bar of the decision that made the order
-    noted: np.ndarray  # int32: 1 once the order has counted `no_price`
+    noted: np.ndarray  # int32: bits NOTED_PRICE, NOTED_VOLUME, NOTED_CASH, SIZED
     entry_bar: np.ndarray  # int64
     entry_base: np.ndarray  # float64: base price of the opening fill, the mark until a valid close
     flow: np.ndarray  # float64: cash flows of the open trade
+    notes: np.ndarray  # (K, C, len(NOTES)) float64; (K, C, 0) in a tile without position rules
     # trials (K,)
     slots: np.ndarray  # int64: used slots
     waiting: np.ndarray  # int64: orders waiting
     bust: np.ndarray  # int64
     broken: np.ndarray  # int64: 1 once equity was not finite
+    halt_peak: np.ndarray  # float64: best equity since the start or the last halt
+    halt_end: np.ndarray  # int64: last bar whose decisions a halt drops, -1 without one
+    cooled: np.ndarray  # (K, A) int64: last bar of an asset's cool-down, -1 at first; (K, 0) without rules
     cash: np.ndarray  # float64
     equity: np.ndarray  # float64: of the last bar; starting cash before bar 0
     sums: np.ndarray  # (len(SUMS), K) float64
@@ -95,34 +139,47 @@ class Book(NamedTuple):
     counters: np.ndarray  # (len(COUNTERS), K) int64
     digest: np.ndarray  # (2, K) uint64
     # of the present bar (K,)
-    bar_values: np.ndarray  # (4, K) float64: equity, cash, traded notional, costs
-    bar_bits: np.ndarray  # (4, K) uint64: the same memory, read as bits for the digest
+    bar_values: np.ndarray  # (6, K) float64: equity, cash, traded notional, costs, financing, dividends
+    bar_bits: np.ndarray  # (6, K) uint64: the same memory, read as bits for the digest
     exposure: np.ndarray  # (3, K) float64: sum |value|, sum value, number of positions
     # shared by the tile
     mark: np.ndarray  # (A,) float64: last valid close, NaN before the first
+    atr: np.ndarray  # (A,) float64: of the present bar; (0,) where no rule asks for it
     eligible: np.ndarray  # (A,) uint8: 1 while the asset lives and is a member
     clock: np.ndarray  # (2,) int64: next bar, next event
 
 
 class Slab(NamedTuple):
-    """Prices of consecutive bars: rows ``first ... first + n - 1`` of the window."""
+    """What is known of consecutive bars: rows ``first ... first + n - 1`` of the window.
+
+    Of what no trial asks for there are no rows.
+    """
 
     open: np.ndarray  # (n, A)
     close: np.ndarray  # (n, A)
+    high: np.ndarray  # (n or 0, A)
+    low: np.ndarray  # (n or 0, A)
+    volume: np.ndarray  # (n or 0, A): units
+    atr: np.ndarray  # (n or 0, A): money
+    impact: np.ndarray  # (n or 0, A): sigma / sqrt(adv) of the bar before, 0 where one is missing
     first: int
+    bars_per_year: float
 
 
 class Events(NamedTuple):
     """What happens to assets, (E,) each, in the order in which the kernel meets it."""
 
     bar: np.ndarray  # int64, of the window
-    kind: np.ndarray  # int64: JOINS, LEAVES or ENDS
+    kind: np.ndarray  # int64: JOINS, LEAVES, ENDS, DIVIDEND or SPLIT
     asset: np.ndarray  # int64
-    payout: np.ndarray  # float64: price paid at the end of a life, NaN = the mark
+    amount: np.ndarray  # float64: payout at the end of a life (NaN = the mark); money or units per unit
 
 
 class Terms(NamedTuple):
-    """What may differ between the trials of a tile, (K,) each."""
+    """What may differ between the trials of a tile, (K,) each.
+
+    Tables that no trial needs have no rows.
+    """
 
     # the portfolio
     n: np.ndarray  # int64: names to hold, of ranked targets; 0 = by quantile
@@ -139,9 +196,15 @@ class Terms(NamedTuple):
     starting_cash: np.ndarray  # float64
     afford: np.ndarray  # int64: SCALE, GREEDY, REJECT or ALLOW
     margin: np.ndarray  # float64 fraction of equity
-    fees: np.ndarray  # (K, 4) float64: fraction of notional, money per unit, least money, most (NO_CAP)
-    half_spread: np.ndarray  # float64 fraction of base price
-    slippage: np.ndarray  # float64 fraction of base price
+    cost_row: np.ndarray  # int64: row of `costs`
+    costs: np.ndarray  # (rows, A or 1, len(COSTS)) float64: fractions, money; by asset or one for all
+    interest: np.ndarray  # (K, 2) float64: annual rate on cash above and below 0
+    financed: int  # 1 if any trial pays or earns over night; shared
+    volume: np.ndarray  # (K, 2) float64: part of a bar's volume (0 = no cap), 1 if the rest waits on
+    # what bounds targets and ends positions
+    rules: np.ndarray  # (K or 0, len(RULES)) float64
+    caps: np.ndarray  # (K or 0, len(CAPS)) float64, infinite where there is none
+    group: np.ndarray  # (A or 0,) int64: group of an asset for the group cap, -1 = none; shared
 
 
 class Targets(NamedTuple):
@@ -159,8 +222,11 @@ class Targets(NamedTuple):
 class Scratch(NamedTuple):
     """Working memory without meaning between bars."""
 
-    todo: np.ndarray  # (3, C) int64: slots whose order has a fill in group (a), (b), (c)
-    buys: np.ndarray  # (3, C) float64: quantity, notional and base price of each order of group (c)
+    todo: np.ndarray  # (4, C) int64: slots whose order has a fill in group (a), (b), (c); (c)'s cost column
+    buys: np.ndarray  # (4, C) float64: quantity, notional, base price, impact of each order of group (c)
+    goal: np.ndarray  # (C,) float64: where a slot's order leads in this pass
+    weights: np.ndarray  # (2, C) float64: a slot's weight as wanted and as it is
+    bound: np.ndarray  # (C,) int64: what constraints may do with it
     wanted: np.ndarray  # (A,) float64: target of an asset, as given
     owner: np.ndarray  # (A,) int64: serial number of the decision that `wanted` is of
 
@@ -171,15 +237,18 @@ class Record(NamedTuple):
     There is always one spare row for fills: the place of all of them while they are not recorded.
     """
 
-    keys: np.ndarray  # (F, 5) int64: trial, decision bar, bar, asset, reason
+    keys: np.ndarray  # (F, 6) int64: trial, decision bar, bar, asset, reason, 1 if it closed the position
     values: np.ndarray  # (F, 7) float64: quantity, base, price, commission, spread, slippage, impact
     used: np.ndarray  # (1,) int64
     bars: np.ndarray  # (T or 0, len(BAR_COLUMNS), K) float64
     recording: int  # 1 if fills are recorded
 
 
-SLOT_FIELDS = ("asset", "quantity", "target", "order", "decided", "noted", "entry_bar", "entry_base", "flow")
-FILL_KEYS = ("trial", "decision_bar", "bar", "asset", "reason")
+SLOT_FIELDS = (
+    "asset", "quantity", "target", "order", "decided", "noted", "entry_bar", "entry_base", "flow", "notes",
+)  # fmt: skip
+SLAB_FIELDS = ("open", "close", "high", "low", "volume")
+FILL_KEYS = ("trial", "decision_bar", "bar", "asset", "reason", "flat")
 FILL_VALUES = ("quantity", "base", "price", "commission", "spread", "slippage", "impact")
 
 
@@ -194,26 +263,31 @@ def frozen(array: np.ndarray, dtype: type = np.float64) -> np.ndarray:
 def new_scratch(n_assets: int, capacity: int) -> Scratch:
     """Return working memory for trials of `capacity` slots."""
     return Scratch(
-        todo=np.zeros((3, capacity), np.int64),
-        buys=np.zeros((3, capacity)),
+        todo=np.zeros((4, capacity), np.int64),
+        buys=np.zeros((4, capacity)),
+        goal=np.zeros(capacity),
+        weights=np.zeros((2, capacity)),
+        bound=np.zeros(capacity, np.int64),
         wanted=np.zeros(n_assets),
         owner=np.zeros(n_assets, np.int64),
     )
 
 
-def new_book(cash: np.ndarray, n_assets: int, capacity: int) -> Book:
+def new_book(terms: Terms, n_assets: int, capacity: int) -> Book:
     """Return the state before bar 0: cash alone.
 
     Parameters
     ----------
-    cash : ndarray of float64, shape (K,)
-        Starting cash of each trial.
+    terms : Terms
     n_assets : int
     capacity : int
         Slots per trial; `grown` makes more when they run out.
     """
+    cash = terms.starting_cash
     k = len(cash)
-    bar_values = np.zeros((4, k))
+    ruled = len(terms.rules) > 0
+    cools = ruled and terms.rules[:, COOLDOWN].any()
+    bar_values = np.zeros((6, k))
     sums = np.zeros((len(SUMS), k))
     sums[S_PEAK] = cash
     return Book(
@@ -226,10 +300,14 @@ def new_book(cash: np.ndarray, n_assets: int, capacity: int) -> Book:
         entry_bar=np.zeros((k, capacity), np.int64),
         entry_base=np.zeros((k, capacity)),
         flow=np.zeros((k, capacity)),
+        notes=np.zeros((k, capacity, len(NOTES) if ruled else 0)),
         slots=np.zeros(k, np.int64),
         waiting=np.zeros(k, np.int64),
         bust=np.zeros(k, np.int64),
         broken=np.zeros(k, np.int64),
+        halt_peak=np.array(cash, dtype=np.float64),
+        halt_end=np.full(k, -1, np.int64),
+        cooled=np.full((k, n_assets if cools else 0), -1, np.int64),
         cash=np.array(cash, dtype=np.float64),
         equity=np.array(cash, dtype=np.float64),
         sums=sums,
@@ -240,6 +318,7 @@ def new_book(cash: np.ndarray, n_assets: int, capacity: int) -> Book:
         bar_bits=bar_values.view(np.uint64),
         exposure=np.zeros((3, k)),
         mark=np.full(n_assets, np.nan),
+        atr=np.full(n_assets if ruled and terms.rules[:, ATR_STOP].any() else 0, np.nan),
         eligible=np.zeros(n_assets, np.uint8),
         clock=np.zeros(2, np.int64),
     )
@@ -250,7 +329,7 @@ def grown(book: Book, capacity: int) -> Book:
     wider = {}
     for name in SLOT_FIELDS:
         old = getattr(book, name)
-        new = np.zeros((old.shape[0], capacity), old.dtype)
+        new = np.zeros((old.shape[0], capacity, *old.shape[2:]), old.dtype)
         new[:, : old.shape[1]] = old
         wider[name] = new
     return book._replace(**wider)
@@ -280,7 +359,13 @@ def restored(arrays: Mapping[str, np.ndarray]) -> Book:
     return book._replace(bar_bits=book.bar_values.view(np.uint64))
 
 
-def new_events(end_bar: np.ndarray, payout: np.ndarray, member: np.ndarray | None = None) -> Events:
+def new_events(
+    end_bar: np.ndarray,
+    payout: np.ndarray,
+    member: np.ndarray | None = None,
+    split: np.ndarray | None = None,
+    dividend: np.ndarray | None = None,
+) -> Events:
     """Return what happens to assets, in window bars, ordered as the kernel meets it.
 
     Parameters
@@ -292,20 +377,32 @@ def new_events(end_bar: np.ndarray, payout: np.ndarray, member: np.ndarray | Non
         Price paid at the end; NaN = the mark.
     member : ndarray of uint8, shape (T, A), optional
         1 where the asset can be a target; without it all assets always can.
+    split : ndarray of float64, shape (T, A), optional
+        Units that one unit becomes; what is not finite and > 0, and 1, is none.
+    dividend : ndarray of float64, shape (T, A), optional
+        Money per unit; NaN is none.
     """
     rows = np.ones((1, len(end_bar)), bool) if member is None else np.asarray(member, bool)
     bar, asset = np.nonzero(np.diff(rows, axis=0, prepend=False))
     alive = bar <= end_bar[asset]
     bar, asset = bar[alive], asset[alive]
-    ends = np.flatnonzero((end_bar >= 0) & (end_bar < 2**61))
-    kinds = np.concatenate([np.where(rows[bar, asset], JOINS, LEAVES), np.full(len(ends), ENDS)])
-    bars, assets = np.concatenate([bar, end_bar[ends] + 1]), np.concatenate([asset, ends])
-    order = np.lexsort((assets, -kinds, bars))  # a bar begins with its ends of life
+    ends = np.flatnonzero((end_bar >= 0) & (end_bar < NEVER // 2))
+    found = [
+        (bar, np.where(rows[bar, asset], JOINS, LEAVES), asset, np.zeros(len(bar))),
+        (end_bar[ends] + 1, np.full(len(ends), ENDS), ends, payout[ends]),
+    ]
+    for code, table, nothing in ((SPLIT, split, 1.0), (DIVIDEND, dividend, 0.0)):
+        if table is not None:
+            happens = np.isfinite(table) & (table != nothing) & ((code != SPLIT) | (table > 0.0))
+            bar, asset = np.nonzero(happens)
+            found.append((bar, np.full(len(bar), code), asset, table[bar, asset]))
+    bars, kinds, assets, amounts = (np.concatenate(each) for each in zip(*found, strict=True))
+    order = np.lexsort((assets, -kinds, bars))
     return Events(
         frozen(bars[order], np.int64),
         frozen(kinds[order], np.int64),
         frozen(assets[order], np.int64),
-        frozen(payout[assets[order]]),
+        frozen(amounts[order]),
     )
 
 

@@ -31,6 +31,8 @@ class PanelFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise PanelError(f"{path!r} is no place of a panel", hint="give the path of its folder")
         if "://" in os.fspath(path):
             raise PanelError(f"{path} is a URI; panels lie in folders of this machine", hint="give a path")
         # Absolute, so that a panel sent to another process is found from any working directory.
@@ -119,6 +121,7 @@ class PanelFolder:
         report: Report | None = None,
         *,
         guard: Callable[[], None] = lambda: None,
+        again: bool = False,
     ) -> str:
         """Publish a snapshot and return its name; content that is already published keeps its first name.
 
@@ -132,15 +135,17 @@ class PanelFolder:
             What reading its new data found.
         guard : callable
             Raises if the snapshot may not follow those that are there; nobody else writes meanwhile.
+        again : bool
+            Publish it also when its content is published: it lies in other files now.
         """
         store = LocalStorage(self.path)
         own = manifest.digest()
-        published = self.published(own)
+        published = None if again else self.published(own)
         if published:
             return published
         # Two writers must not take the same number; readers need no lock, snapshots appear whole.
         with FileLock(self.path / "lock"):
-            published = self.published(own)
+            published = None if again else self.published(own)
             if published:
                 return published
             guard()
@@ -172,7 +177,8 @@ class PanelFolder:
         if self.names():
             raise PanelError(
                 f"{self.path} already holds a panel with other content (newest snapshot {self.find(None)})",
-                hint="give another path, or remove the folder if nobody needs the old panel",
+                hint="to add later bars to it: panel append PATH SOURCE, or Panel.open(path).append(source); "
+                "otherwise give another path, or remove the folder if nobody needs the old panel",
             )
 
     def refuse_stale(self, snapshot: str) -> None:
@@ -181,13 +187,14 @@ class PanelFolder:
         Raises
         ------
         PanelError
-            If one was: bars appended to an older one would hide what it added.
+            If one was: what followed an older one would hide what it added.
         """
         newest = self.find(None)
         if newest != snapshot:
             raise PanelError(
-                f"{self.path}: bars are appended to the newest snapshot, {newest}, not to {snapshot}",
-                hint="open the panel again and append to that: Panel.open(path).append(source)",
+                f"{self.path}: only the newest snapshot, {newest}, can be appended to or compacted, not "
+                f"{snapshot}",
+                hint="open the panel again and go on from there: Panel.open(path).append(source)",
             )
 
     def report(self, snapshot: str) -> Report:

@@ -269,25 +269,27 @@ class Panel:
         """
         return find_bar(self.timestamps, timestamp, side)
 
-    def closes_period(self, period: Period) -> np.ndarray:
-        """Return which bars are the last of their period.
+    def closes_period(self, period: Period, stop: int | None = None) -> np.ndarray:
+        """Return which bars are the last of their period, for schedules such as ``month_end``.
 
         Parameters
         ----------
         period : {"week", "month", "quarter"}
             Weeks start on Monday; days are those of UTC.
+        stop : int, optional
+            The first bar that is not looked at, as if the panel ended before it.
 
         Returns
         -------
         numpy.ndarray
-            bool (n_bars,). With a calendar: the last session of the period (of intraday bars its last bar),
-            known before the next one is there; a period whose last session has no bar is not closed. Without
-            one: where the next bar is in another period, so never the panel's last. An intraday panel's
-            last bar is never known to be a session's last.
+            bool (n_bars,), or (stop,). With a calendar: the last session of the period (of intraday bars its
+            last bar), known before the next one is there; a period whose last session has no bar is not
+            closed. Without one: where the next bar is in another period, so never the panel's last. An
+            intraday panel's last bar is never known to be a session's last.
         """
         from backtest_farm.ingest.calendars import last_of_period
 
-        return last_of_period(self.timestamps, period, self.calendar)
+        return last_of_period(self.timestamps[:stop], period, self.calendar)
 
     def expand(self, spec: UniverseSpec) -> tuple[Universe, ...]:
         """Return the concrete universes that an entry of a sweep's ``universes`` stands for, in order.
@@ -321,13 +323,15 @@ class Panel:
         """
         return self._universes.digest(universe, start, stop)
 
-    def digest(self, fields: Iterable[str], end_bar: int, contexts: Iterable[str] = ()) -> str:
+    def digest(
+        self, fields: Iterable[str], end_bar: int, contexts: Iterable[str] = (), statics: Iterable[str] = ()
+    ) -> str:
         """Return the content hash of what a run up to `end_bar` can read.
 
         Parameters
         ----------
-        fields, contexts : iterable of str
-            The fields and contexts read; their order does not matter.
+        fields, contexts, statics : iterable of str
+            The fields, contexts and static columns read; their order does not matter.
         end_bar : int
             The first bar that is not read.
 
@@ -346,7 +350,7 @@ class Panel:
         visible = np.any([one.since < end_bar for one in chosen.values()], axis=0)
         # A life that ends on the last bar read is paid out on the next: no run up to here can tell.
         known = np.flatnonzero(visible & (ends.bar < end_bar - 1))
-        content = {
+        content: dict[str, Any] = {
             "calendar": self.calendar,
             "contexts": {name: one.chain_at(end_bar) for name, one in series.items()},
             "ends": [[self.symbols[a], int(ends.bar[a]), repr(float(ends.payout[a]))] for a in known],
@@ -355,6 +359,10 @@ class Panel:
             "timestamps": digest_bytes(self.timestamps[:end_bar].astype("M8[us]").tobytes()),
             "unit": str(self.timestamps.dtype),
         }
+        if tags := {name: self.static(name) for name in sorted(set(statics))}:
+            content["statics"] = {
+                name: [tag[a] for a in np.flatnonzero(visible)] for name, tag in tags.items()
+            }
         return digest(content)
 
     def append(self, source: Any, *, on_fault: OnFault = "strict", **options: Any) -> Panel:
@@ -388,6 +396,21 @@ class Panel:
 
         name = append(self._folder, self.snapshot, self._manifest, source, on_fault, options)
         return Panel(self._folder, name)
+
+    def compact(self) -> Panel:
+        """Return a new snapshot of the same content in few large blocks, where appends left many small ones.
+
+        Digests, and so the keys of trials, stay as they are. Older snapshots stay too, and so do their files:
+        disk space is used, not freed. A panel that has no more blocks than it needs is returned as it is.
+
+        Raises
+        ------
+        PanelError
+            If this is not the panel's newest snapshot, or a file is damaged.
+        """
+        from backtest_farm.panel.writing import compact
+
+        return Panel(self._folder, compact(self._folder, self.snapshot, self._manifest))
 
     def with_field(self, name: str, values: Any, *, available: str | None = None, lag: Lag = None) -> Panel:
         """Return a new snapshot with one more field, or with another content of an added field.

@@ -1,7 +1,8 @@
-"""Writing: arrays become blocks of a snapshot, and later bars the blocks of the next one."""
+"""Writing: arrays become blocks of a snapshot, later bars the blocks of the next one, many blocks few."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from backtest_farm.ingest.calendars import survey_sessions
 from backtest_farm.ingest.clock import bars_in_a_year
 from backtest_farm.ingest.memory import block_bytes
 from backtest_farm.ingest.readers import OnFault, Reading, ReadOptions, read_later, stream
+from backtest_farm.panel.block import damaged
 from backtest_farm.panel.chain import name_hashes
 from backtest_farm.panel.field import Field
 from backtest_farm.panel.folder import PanelFolder
@@ -27,9 +29,13 @@ Arrays = dict[str, np.ndarray]
 def cut(arrays: Arrays) -> Iterator[tuple[int, Arrays]]:
     """Yield (first bar, arrays) in pieces that fit into blocks."""
     n_bars, n_assets = next(iter(arrays.values())).shape
-    rows = max(1, block_bytes() // (8 * n_assets * len(arrays)))
+    rows = _rows_of_block(n_assets, len(arrays))
     for first in range(0, n_bars, rows):
         yield first, {name: values[first : first + rows] for name, values in arrays.items()}
+
+
+def _rows_of_block(n_assets: int, n_fields: int) -> int:
+    return max(1, block_bytes() // (8 * n_assets * n_fields))
 
 
 def write(
@@ -65,6 +71,7 @@ def build(
     options: Mapping[str, Any],
 ) -> str:
     """Write the bars of `source` as a panel's first snapshot; see `Panel.build`."""
+    _refuse_panel(source)
     folder.refuse_foreign()
     with folder.drafting() as room:
         how = ReadOptions.of(**options)
@@ -87,6 +94,7 @@ def append(
     options: Mapping[str, Any],
 ) -> str:
     """Write the later bars of `source` behind those of a snapshot; see `Panel.append`."""
+    _refuse_panel(source)
     folder.refuse_stale(snapshot)
     how, last = ReadOptions.of(**options), old.timestamps[-1]
     n_bars, n_known = old.shape
@@ -107,6 +115,34 @@ def append(
             },
         )
         return _publish(folder, room, grown, reading, lambda: folder.refuse_stale(snapshot))
+
+
+def compact(folder: PanelFolder, snapshot: str, old: Manifest) -> str:
+    """Write the fields of a snapshot in as few blocks as they fit into; see `Panel.compact`."""
+    folder.refuse_stale(snapshot)
+    (n_bars, n_assets), fields = old.shape, old.fields
+    rows = _rows_of_block(n_assets, len(fields))
+    starts = range(0, n_bars, rows)
+    if len({piece.first_bar for one in fields.values() for piece in one.pieces}) <= len(starts):
+        return snapshot
+    blocks = (
+        (first, {name: one.read(first, min(first + rows, n_bars)) for name, one in fields.items()})
+        for first in starts
+    )
+    with folder.drafting() as room:
+        merged = replace(old, fields=write(folder, room, old.timestamps, old.symbols, blocks, {}))
+        if merged.digest() != old.digest():
+            raise damaged(f"{folder.path}: the bars of {snapshot} are not those that were written")
+        return folder.commit(merged, room, guard=lambda: folder.refuse_stale(snapshot), again=True)
+
+
+def _refuse_panel(source: Any) -> None:
+    if isinstance(source, str | os.PathLike) and "://" not in str(source) and PanelFolder(source).names():
+        raise InputError(
+            f"{source} is a panel already, and no source of bars",
+            hint="to add later bars to it: panel append PATH SOURCE, or Panel.open(path).append(source); to "
+            "build another panel from its bars: Panel.build(Panel.open(path).to_frame(), other)",
+        )
 
 
 def _publish(

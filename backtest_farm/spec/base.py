@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import NoneType
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
 import numpy as np
@@ -22,7 +23,12 @@ from pydantic import (
     field_validator,
 )
 from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails
-from pydantic_core.core_schema import ValidationInfo, ValidatorFunctionWrapHandler, tagged_union_schema
+from pydantic_core.core_schema import (
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    nullable_schema,
+    tagged_union_schema,
+)
 
 from backtest_farm.errors import InputError
 from backtest_farm.spec.axes import Axis, stepped, values_of
@@ -30,6 +36,9 @@ from backtest_farm.spec.wording import LineOf, Place, fault, refused, shown
 
 Stage = Literal["factor", "universe", "filter", "portfolio", "costs", "execution"]
 """What a parameter belongs to; trials are numbered with the first stage slowest."""
+
+STATIC = "static:"
+"""Before the name of a static column that stands for a number per asset."""
 
 _IN_FILE = "file"
 """The context in which lists are axes."""
@@ -124,12 +133,15 @@ class ByTag:
     key: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        kinds = get_args(source) or (source,)
         models = {
             tag: handler.generate_schema(model)
-            for model in get_args(source) or (source,)
+            for model in kinds
+            if model is not NoneType
             for tag in get_args(model.model_fields[self.key].annotation)
         }
-        return tagged_union_schema(models, discriminator=self.key)
+        schema: CoreSchema = tagged_union_schema(models, discriminator=self.key)
+        return nullable_schema(schema) if NoneType in kinds else schema
 
 
 def _from_file(value: Any, listed: bool, models: bool) -> Any:
@@ -157,16 +169,16 @@ def _read_axis(given: Axis, read: ValidatorFunctionWrapHandler) -> Axis:
         try:
             values.append(read(_number(value)))
         except ValidationError as error:
-            wrong += [_placed(item, at) for item in error.errors(include_url=False)]
+            wrong += [placed(item, at) for item in error.errors(include_url=False)]
     if wrong:
         raise ValidationError.from_exception_data("axis", wrong)
     return Axis(tuple(values))
 
 
-def _placed(item: ErrorDetails, at: int) -> InitErrorDetails:
-    """Return an error of one value with the index of that value before its place."""
+def placed(item: ErrorDetails, *above: int | str) -> InitErrorDetails:
+    """Return an error, to be raised again, with what stands above it before its place."""
     kind: Any = fault(item["msg"]) if item["type"] == "spec" else item["type"]
-    return {"type": kind, "loc": (at, *item["loc"]), "input": item["input"], "ctx": item.get("ctx", {})}
+    return {"type": kind, "loc": (*above, *item["loc"]), "input": item["input"], "ctx": item.get("ctx", {})}
 
 
 def _number(value: Any) -> Any:
@@ -222,12 +234,22 @@ def leaves_of(spec: Spec, above: Place = ()) -> Iterator[Leaf]:
         if isinstance(value, Spec):
             yield from leaves_of(value, (*above, name))
         else:
-            yield Leaf((*above, name), spec.spec_stages.get(name, spec.spec_stage), value)
+            named = any(isinstance(each, str) and each.startswith(STATIC) for each in values_of(value))
+            # What decides which data a trial reads is shared by the trials of a group.
+            stage = "filter" if named else spec.spec_stages.get(name, spec.spec_stage)
+            yield Leaf((*above, name), stage, value)
 
 
 def has_axes(spec: Spec) -> list[str]:
     """Return the dotted paths at which axes stand: empty for a specification of one single run."""
     return [leaf.path for leaf in leaves_of(spec) if isinstance(leaf.value, Axis)]
+
+
+def value_at(spec: Any, path: str) -> Any:
+    """Return what stands at a dotted path, None where a model on the way is left out."""
+    for name in path.split("."):
+        spec = None if spec is None else getattr(spec, name)
+    return spec
 
 
 S = TypeVar("S", bound=Spec)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, model_validator
 
-from backtest_farm.spec.base import Spec, Stage
+from backtest_farm.spec.axes import values_of
+from backtest_farm.spec.base import STATIC, Spec, Stage
+from backtest_farm.spec.profiles import ProfileName, with_switches
 from backtest_farm.spec.wording import fault
 
 Metric = Literal[
@@ -32,11 +35,28 @@ Metric = Literal[
     "avg_bars_held",
 ]
 
+
+class Reads(NamedTuple):
+    """Names of what is read of a panel: fields, fields that are used where there are any, static columns."""
+
+    fields: tuple[str, ...]
+    offered: tuple[str, ...]
+    statics: tuple[str, ...]
+
+
 Fill = Literal["next_open", "next_close", "same_close"]
 
 Sizing = Literal["decision", "fill"]
 
 NotNegative = Annotated[float, Field(ge=0)]
+
+Name = Annotated[str, Field(min_length=1)]
+
+# The constant is what messages say may stand there.
+Cost = (
+    NotNegative | Annotated[str, Field(pattern=f"^{STATIC}.+", json_schema_extra={"const": f"{STATIC}NAME"})]
+)
+"""One number for all assets, or the static column that has one for each."""
 
 
 def moment(value: Any) -> Any:
@@ -57,8 +77,27 @@ def moment(value: Any) -> Any:
 Moment = Annotated[dt.date | dt.datetime | None, BeforeValidator(moment)]
 
 
+S = TypeVar("S", bound=Spec)
+
+
+def _useful(spec: S, needs: Mapping[str, tuple[str, ...]]) -> S:
+    """Return a specification; refuse parameters that do nothing without one of some others."""
+    for name, others in needs.items():
+        given, useful = (
+            any(each for one in names for each in values_of(getattr(spec, one)))
+            for names in ((name,), others)
+        )
+        if given and not useful:
+            one = " or ".join(others)
+            raise fault(f"{name} without {one} does nothing: give {one} too, or leave {name} out")
+    return spec
+
+
 class Costs(Spec):
-    """What trading costs; everything is 0 unless given.
+    """What trading and holding cost; everything is 0 unless given.
+
+    Each of the first seven, and `borrow_rate`, may also be ``static:NAME``: the numbers that the panel's
+    static column NAME has for each asset.
 
     Attributes
     ----------
@@ -74,16 +113,93 @@ class Costs(Spec):
         Half of the bid-ask spread in basis points of the base price.
     slippage_bps : float
         Slippage in basis points of the base price.
+    impact : float
+        k of the square-root law: the price moves by ``k * sigma * sqrt(quantity / adv)`` against the order,
+        sigma and adv of the bar before.
+    sigma, adv : str
+        Names of the panel's fields that hold an asset's volatility per bar and the units traded a bar, such
+        as ``bf.factor.volatility(21)`` and ``bf.factor.mean("volume", 21)`` give. Read when there is impact.
+    borrow_rate : float
+        Annual cost of being short, as a fraction of the short's value.
+    interest_rate : float
+        What cash earns a year, as a fraction of it.
+    debit_rate : float or None
+        What negative cash costs a year; None is `interest_rate`.
     """
 
     spec_stage: ClassVar[Stage] = "costs"
+    # What decides which data a trial reads is shared by the trials of a group.
+    spec_stages: ClassVar[Mapping[str, Stage]] = dict.fromkeys(("impact", "sigma", "adv"), "filter")
 
-    commission_bps: NotNegative = 0.0
-    per_share: NotNegative = 0.0
-    min_commission: NotNegative = 0.0
-    max_commission_frac: NotNegative = 0.0
-    half_spread_bps: NotNegative = 0.0
-    slippage_bps: NotNegative = 0.0
+    commission_bps: Cost = 0.0
+    per_share: Cost = 0.0
+    min_commission: Cost = 0.0
+    max_commission_frac: Cost = 0.0
+    half_spread_bps: Cost = 0.0
+    slippage_bps: Cost = 0.0
+    impact: Cost = 0.0
+    sigma: Name = "sigma"
+    adv: Name = "adv"
+    borrow_rate: Cost = 0.0
+    interest_rate: float = 0.0
+    debit_rate: float | None = None
+
+
+class Rules(Spec):
+    """What ends positions without a target, and what ends decisions; 0 switches a rule off.
+
+    Levels of a short mirror those of a long. Of several stops the tightest holds.
+
+    Attributes
+    ----------
+    stop_loss, take_profit : float
+        Distance from the average entry price, as a fraction of it.
+    trailing : float
+        Distance from the best price since the entry, as a fraction of it, < 1.
+    trailing_step : float
+        By how much the trailing distance shrinks with each bar.
+    trailing_floor : float
+        The least trailing distance.
+    atr_stop : float
+        Distance from the average entry price in ATRs of the bar on which the position was decided. Without
+        an ATR there (NaN) the position has no such stop.
+    atr : str
+        Name of the panel's field with the ATR, in money, such as ``bf.factor.atr(14)`` gives.
+    max_bars : int
+        Bars after its entry on which a position is sold.
+    cooldown : int
+        Bars, after a rule has ended a position, on which the asset is not bought again.
+    halt_drawdown : float
+        Drawdown from the best equity, as a fraction, at which everything is sold and decisions are dropped.
+    halt_bars : int or None
+        For so many bars more; None is for good.
+    on : str
+        ``intrabar``: high and low of a bar are compared with the levels, and the position ends at the level,
+        or at the open beyond it. ``close``: the close is, and the exit is an order.
+    """
+
+    stop_loss: NotNegative = 0.0
+    take_profit: NotNegative = 0.0
+    trailing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    trailing_step: NotNegative = 0.0
+    trailing_floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    atr_stop: NotNegative = 0.0
+    atr: Name = "atr"
+    max_bars: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
+    cooldown: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
+    halt_drawdown: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    halt_bars: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
+    on: Literal["intrabar", "close"] = "intrabar"
+
+    spec_stages: ClassVar[Mapping[str, Stage]] = {"atr": "filter"}
+
+    # Asked of what a user wrote, not of each trial: a grid may switch a rule off in some of its trials.
+    @model_validator(mode="wrap")
+    @classmethod
+    def _does_something(cls, given: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
+        exits = ("stop_loss", "take_profit", "trailing", "atr_stop", "max_bars")
+        needs = dict.fromkeys(("trailing_step", "trailing_floor"), ("trailing",))
+        return _useful(read(given), {**needs, "halt_bars": ("halt_drawdown",), "cooldown": exits})
 
 
 class Execution(Spec):
@@ -98,18 +214,42 @@ class Execution(Spec):
         ``decision``: quantities follow from equity and marks at the decision; ``fill``: at the fill.
     cash : float
         Starting cash, > 0.
+    events : bool
+        Whether the panel's fields ``split`` (units that one unit becomes on the bar) and ``dividend`` (money
+        per unit, after a split) happen: for prices that are not adjusted for them.
     """
+
+    spec_stages: ClassVar[Mapping[str, Stage]] = {"events": "filter"}
 
     fill: Fill = "next_open"
     sizing: Sizing = "decision"
     cash: Annotated[float, Field(gt=0)] = 1_000_000.0
+    events: bool = False
 
 
 class Limits(Spec):
-    """What bounds orders.
+    """What bounds targets (the first seven, of weights alone; None is no bound) and orders.
 
     Attributes
     ----------
+    positions : int or None
+        The most names; the largest weights stay.
+    max_weight : float or None
+        The most weight of one asset, long or short.
+    group : float or None
+        The most gross weight of the assets that share a tag.
+    group_by : str
+        Name of the panel's static column with the tags; assets without one are not bounded.
+    gross, net : float or None
+        The most summed weight, counted without and with signs.
+    turnover : float or None
+        The most that one decision may trade: half of the sum of all changes of weights.
+    over : str
+        What happens to a decision beyond these: ``scale`` makes it fit, ``reject`` drops it.
+    participation : float
+        The part of a bar's volume (the panel's field ``volume``) that an order may be; 0 is no bound.
+    carry : bool
+        Whether the rest of such an order waits for the next bar, or is dropped.
     lot : float
         Orders are whole multiples of so many shares; 0 is no lots. Closing to 0 is exempt.
     lot_rounding : str
@@ -128,6 +268,20 @@ class Limits(Spec):
         fills them all.
     """
 
+    spec_stages: ClassVar[Mapping[str, Stage]] = dict.fromkeys(
+        ("group", "group_by", "participation"), "filter"
+    )
+
+    positions: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
+    max_weight: NotNegative | None = None
+    group: NotNegative | None = None
+    group_by: Name = "sector"
+    gross: NotNegative | None = None
+    net: NotNegative | None = None
+    turnover: NotNegative | None = None
+    over: Literal["scale", "reject"] = "scale"
+    participation: NotNegative = 0.0
+    carry: bool = False
     lot: NotNegative = 0.0
     lot_rounding: Literal["nearest", "down"] = "nearest"
     min_notional: NotNegative = 0.0
@@ -136,6 +290,11 @@ class Limits(Spec):
     margin: NotNegative = 0.0
     max_wait: Annotated[int, Field(ge=1, le=1000)] = 5
     afford: Literal["scale", "greedy", "reject", "allow"] = "scale"
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _carries_something(cls, given: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
+        return _useful(read(given), {"carry": ("participation",)})
 
 
 class Window(Spec):
@@ -178,19 +337,54 @@ class Trading(Execution):
     costs : Costs
         What trading costs; a commission of 10 bps unless given.
     limits : Limits
-        What bounds orders.
+        What bounds targets and orders.
+    rules : Rules or None
+        What ends positions without a target.
     window : Window
         The span of bars that is traded.
     profile : str
-        The named set of switches of the accounting contract.
+        The named set of switches that `fill`, `sizing` and `limits` have where they are not given.
     """
 
-    spec_fixed: ClassVar[frozenset[str]] = frozenset({"profile", "window"})
+    spec_fixed: ClassVar[frozenset[str]] = frozenset({"window"})
 
     costs: Costs = Costs(commission_bps=10.0)
     limits: Limits = Limits()
+    rules: Rules | None = None
     window: Window = Window()
-    profile: Literal["default"] = "default"
+    profile: ProfileName = "default"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_profile(cls, given: Any) -> Any:
+        return with_switches(given, "zip" in cls.model_fields) if isinstance(given, Mapping) else given
+
+    @property
+    def reads(self) -> Reads:
+        """What trading by these terms reads of a panel beside prices and what the strategy reads.
+
+        Where a rule may read something it counts as read, whether or not a trial has the rule: trials that
+        differ in a number share their inputs.
+        """
+        fields: set[str] = set()
+        offered: set[str] = set()
+        statics: set[str] = set()
+        for costs in values_of(self.costs):
+            if any(values_of(costs.impact)):
+                fields |= {*values_of(costs.sigma), *values_of(costs.adv)}
+            told = (value for _, each in costs for value in values_of(each) if isinstance(value, str))
+            statics |= {value.removeprefix(STATIC) for value in told if value.startswith(STATIC)}
+        for limits in values_of(self.limits):
+            if any(values_of(limits.participation)):
+                fields.add("volume")
+            if any(cap is not None for cap in values_of(limits.group)):
+                statics |= {*values_of(limits.group_by)}
+        for rules in values_of(self.rules):
+            if rules is not None:
+                offered |= {"high", "low", *values_of(rules.atr)}
+        if any(values_of(self.events)):
+            offered |= {"split", "dividend"}
+        return Reads(tuple(sorted(fields)), tuple(sorted(offered)), tuple(sorted(statics)))
 
 
 class KeptCurves(Spec):

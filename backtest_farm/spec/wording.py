@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from backtest_farm.errors import InputError, nearest
 
@@ -53,6 +53,14 @@ def refused(model: type[BaseModel], error: ValidationError, title: str, line_of:
     return faulty(dict(_worded(schema, item) for item in error.errors(include_url=False)), title, line_of)
 
 
+def reworded(model: type[BaseModel], error: ValidationError) -> ValidationError:
+    """Return an error of a model that no other model's schema knows, put into words already."""
+    schema = model.model_json_schema()
+    found = dict(_worded(schema, item) for item in error.errors(include_url=False))
+    lines = [InitErrorDetails(type=fault(text), loc=place, input=None) for place, text in found.items()]
+    return ValidationError.from_exception_data(model.__name__, lines)
+
+
 def faulty(found: Mapping[Place, str], title: str, line_of: LineOf | None) -> InputError:
     """Return the error that tells what is wrong at each of some places."""
     faults = []
@@ -79,9 +87,13 @@ def _worded(schema: Mapping[str, Any], item: ErrorDetails) -> tuple[Place, str]:
             keys = here["properties"]
             here = keys.get(str(part), {})
             place.append(str(part))
-        elif "discriminator" in here:
+        elif part in here.get("discriminator", {}).get("mapping", ()):
             # The tag by which pydantic chose one of several models: nobody wrote it as a key.
             here = {"$ref": here["discriminator"]["mapping"][part]}
+        elif "discriminator" in here:
+            # A parameter of a class of the user's, which no schema here knows.
+            here = {}
+            place.append(str(part))
         here = _meant(schema, here)
     value = item["input"]
     if item["type"].startswith("union_tag"):
@@ -133,7 +145,7 @@ def allowed(schema: Mapping[str, Any]) -> str:
         return f"a mapping with {known['propertyName']}: {' or '.join(known['mapping'])}"
     if "properties" in schema:
         return f"a mapping with the keys {', '.join(schema['properties'])}"
-    word = _WORDS[schema.get("format", schema["type"])]
+    word = _WORDS.get(schema.get("format", schema.get("type")), "another value")
     if "minimum" in schema and "maximum" in schema:
         return f"{word} from {schema['minimum']:,} to {schema['maximum']:,}"
     return word + "".join(f" {sign} {schema[key]:,}" for key, sign in _SIGNS.items() if key in schema)

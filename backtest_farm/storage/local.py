@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import os
 import secrets
@@ -11,6 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from backtest_farm.errors import InputError, StoreError
 from backtest_farm.storage.protocol import AlreadyExists, Missing, Names
+
+_LOCK = ".lock"
 
 
 class LocalStorage:
@@ -72,6 +75,35 @@ class LocalStorage:
     def list(self, prefix: str, limit: int | None = None) -> Names:
         """Return the sorted names that start with `prefix`; see `Storage.list`."""
         return sorted(itertools.islice(self._names(prefix), limit))
+
+    def remove(self, name: str) -> None:
+        """Remove `name`; see `Storage.remove`."""
+        target = self._path(name)
+        try:
+            target.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"{target} could not be removed: {error}", hint="check rights") from error
+
+    @contextlib.contextmanager
+    def hold(self, *, alone: bool) -> Iterator[None]:
+        """Use the folder with others or alone; see `Storage.hold`."""
+        # Whoever shares only reads the lock's file, so that it may be another user's.
+        how, kind = (os.O_RDWR, fcntl.LOCK_EX) if alone else (os.O_RDONLY, fcntl.LOCK_SH)
+        with contextlib.ExitStack() as undo:
+            try:
+                handle = os.open(self.folder / _LOCK, how | os.O_CREAT, 0o666)
+                undo.callback(os.close, handle)
+                fcntl.flock(handle, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                what = "a sweep or a compaction is" if alone else "a compaction is"
+                hint = "wait until it has ended, or stop it"
+                raise StoreError(f"{what} at work in {self.folder}", hint=hint) from None
+            except OSError as error:
+                # Where locking is not possible nobody can be alone, so that sharing needs no lock.
+                if alone:
+                    hint = "check rights; the file system must know locks"
+                    raise StoreError(f"{self.folder} could not be locked: {error}", hint=hint) from error
+            yield
 
     def _names(self, prefix: str) -> Iterator[str]:
         # Only the folder part of the prefix is walked: a log is listed without looking at fragments.

@@ -23,8 +23,12 @@ def open_storage(place: str | os.PathLike[str]) -> Storage:
     Raises
     ------
     InputError
-        If the URI's scheme is not known.
+        If it is no place at all, or the URI's scheme is not known.
     """
+    if not isinstance(place, str | os.PathLike):
+        raise InputError(
+            f"{place!r} is no place for a study", hint="give the path of a folder, as text or Path"
+        )
     text = os.fspath(place)
     if "://" not in text:
         return LocalStorage(text)

@@ -1,7 +1,8 @@
-"""What a study needs of the place it is kept in: three verbs, none of which changes a file that exists."""
+"""What a study needs of the place it is kept in: files that are made, read and removed, and never changed."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from backtest_farm.errors import StoreError
@@ -53,4 +54,20 @@ class Storage(Protocol):
 
     def list(self, prefix: str, limit: int | None = None) -> Names:
         """Return the sorted names that start with `prefix`; any `limit` of them when there are more."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove `name`, if it is there: for files that nothing needs any more."""
+        ...
+
+    def hold(self, *, alone: bool) -> AbstractContextManager[None]:
+        """Be one of several users, or the only one, while the context lasts; a process that dies lets go.
+
+        Readers need not hold anything.
+
+        Raises
+        ------
+        StoreError
+            At once, if somebody else is there already and one of the two wants to be alone.
+        """
         ...

@@ -12,6 +12,9 @@ from backtest_farm.identity import canonical_json, digest_bytes
 from backtest_farm.storage import AlreadyExists, Storage
 
 FORMAT = 1
+PARTS = 2
+"""Format of records in which rows may be a part of a file; everything else is the same."""
+
 FOLDER = "log"
 _NAME = re.compile(rf"{FOLDER}/\d{{8}}\.json")
 _BEFORE_FIRST = "0" * 64
@@ -65,13 +68,15 @@ class CommitLog:
                 self._take(number, self._storage.read(name))
         return self.records[seen:]
 
-    def append(self, content: dict[str, Any]) -> bool:
+    def append(self, content: dict[str, Any], format: int = FORMAT) -> bool:
         """Add a record after those seen so far; `refresh` then shows what stands there.
 
         Parameters
         ----------
         content : dict
             Plain values.
+        format : int
+            The first format that knows them: versions that do not say so, instead of misreading them.
 
         Returns
         -------
@@ -80,7 +85,7 @@ class CommitLog:
         """
         number = len(self.records) + 1
         # By the nonce a writer recognises a record of its own making.
-        own = {"format": FORMAT, "nonce": secrets.token_hex(8), "number": number, "previous": self._tip}
+        own = {"format": format, "nonce": secrets.token_hex(8), "number": number, "previous": self._tip}
         body = {**content, **own}
         data = canonical_json({"body": body, "sha256": _checksum(body)}).encode()
         try:
@@ -100,9 +105,9 @@ class CommitLog:
             whole = False
         if not whole:
             raise StoreError(f"{where} is damaged: its checksum does not fit its content")
-        if body["format"] != FORMAT:
+        if body["format"] not in (FORMAT, PARTS):
             raise StoreError(
-                f"{where} has format {body['format']}, this version reads {FORMAT}",
+                f"{where} has format {body['format']}, this version reads up to {PARTS}",
                 hint="open the study with the version that wrote it, or a later one",
             )
         if body["number"] != number or body["previous"] != self._tip:

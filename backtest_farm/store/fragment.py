@@ -1,4 +1,4 @@
-"""Fragments: the rows of one atom as one immutable Arrow file, named by atom and content."""
+"""Fragments: the rows of one atom, in an immutable Arrow file that is named by atom and content."""
 
 from __future__ import annotations
 
@@ -23,17 +23,21 @@ class Fragment(NamedTuple):
     atom : int
         The atom's number in its sweep.
     name : str
-        ``fragments/<first 12 of the sweep id>-<atom>-<first 16 of sha256>.arrow``.
+        The file: ``fragments/<first 12 of the sweep id>-<atom>-<first 16 of its sha256>.arrow``.
     rows, failed : int
-        Rows in the file, and how many of them have a status other than ``ok``.
+        How many rows, and how many of them have a status other than ``ok``.
     bytes : int
         Size of the file.
     sha256 : str
-        Hash of the whole file, 64 hexadecimal digits.
+        Hash of the atom's rows as a file of their own, 64 hexadecimal digits; it stays when they move.
     copied : int
         Rows that were not simulated for this file but copied from others of the study.
     replaces : str
         Hash of the atom's fragment that this one stands in for; empty when there was none.
+    first : int
+        The first of the rows in the file, which after a compaction holds those of other atoms too.
+    merged : str
+        Hash of such a file; empty where the rows have one of their own.
     """
 
     atom: int
@@ -44,6 +48,17 @@ class Fragment(NamedTuple):
     sha256: str
     copied: int = 0
     replaces: str = ""
+    first: int = 0
+    merged: str = ""
+
+    @property
+    def file_sha256(self) -> str:
+        """Hash of the whole file."""
+        return self.merged or self.sha256
+
+    def part(self, file: pa.Table) -> pa.Table:
+        """Return the atom's rows of what the file holds."""
+        return file.slice(self.first, self.rows)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

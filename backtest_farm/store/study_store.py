@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from backtest_farm.errors import InputError, StoreError
 from backtest_farm.identity import canonical_json, digest_bytes
-from backtest_farm.storage import AlreadyExists, Storage, open_storage
+from backtest_farm.storage import AlreadyExists, Missing, Storage, open_storage
 from backtest_farm.store.arrow_file import table_from_bytes, table_to_bytes
-from backtest_farm.store.commit_log import CommitLog
+from backtest_farm.store.commit_log import PARTS, CommitLog
 from backtest_farm.store.fragment import Fragment, name_hash, read_fragment
 from backtest_farm.store.spec_diff import spec_difference
 
@@ -52,6 +52,15 @@ class StudyStore:
     outside all digests. A record of the log adds a sweep, with the hash of its spec, or rows to one.
 
     Use `create` to write and `open` to read; the constructor is for them.
+
+    Attributes
+    ----------
+    sweeps : list of SweepEntry
+        The history.
+    sweep_id, spec_json : str, str
+        This sweep, and its frozen text.
+    ever_named : set of str
+        All files of rows that any record names; those of `files` count.
     """
 
     def __init__(self, storage: Storage, sweep: str | int | None = None) -> None:
@@ -59,6 +68,8 @@ class StudyStore:
         self._log = CommitLog(storage)
         self.sweeps: list[SweepEntry] = []
         self._fragments: dict[str, dict[int, Fragment]] = {}
+        self.ever_named: set[str] = set()
+        self._last_file: tuple[str, pa.Table | None] = "", None
         self.refresh()
         if not self.sweeps:
             raise StoreError(f"{self.uri} holds no study", hint="give the folder that a sweep was run into")
@@ -162,10 +173,24 @@ class StudyStore:
             for values in record.get("fragments", ()):
                 fragment = Fragment.from_dict(values)
                 self._fragments[sweep][fragment.atom] = fragment
+                self.ever_named.add(fragment.name)
+
+    @contextlib.contextmanager
+    def hold(self, *, alone: bool = False) -> Iterator[None]:
+        """Write to the study as long as the context lasts, with others or alone; see `Storage.hold`."""
+        with self.storage.hold(alone=alone):
+            # It may have been compacted since it was opened.
+            self.refresh()
+            yield
 
     def committed(self, sweep_id: str | None = None) -> dict[int, Fragment]:
         """Return the fragments that count of a sweep, this one by default, by and in order of atoms."""
         return dict(sorted(self._fragments[sweep_id or self.sweep_id].items()))
+
+    def files(self) -> dict[str, int]:
+        """Return name and size of the files in which rows of any sweep lie."""
+        every = (one for sweep in self._fragments.values() for one in sweep.values())
+        return {one.name: one.bytes for one in every}
 
     def n_commits(self) -> int:
         """Return how many records the log has."""
@@ -188,10 +213,50 @@ class StudyStore:
                 break
         return new
 
+    def move(self, sweep_id: str, fragments: Iterable[Fragment]) -> None:
+        """Record where the rows of these atoms lie from now on; the rows are the same.
+
+        Raises
+        ------
+        StoreError
+            If anything was committed since the study was held.
+        """
+        rows = [fragment._asdict() for fragment in fragments]
+        if not self._log.append({"kind": "moved", "sweep": sweep_id, "fragments": rows}, PARTS):
+            raise StoreError(f"{self.uri} changed meanwhile", hint="nothing was lost: compact it again")
+        self.refresh()
+
     def tables(self) -> Iterator[pa.Table]:
-        """Yield each committed fragment's rows in order of atoms, each file checked before it is parsed."""
-        for fragment in self.committed().values():
-            yield read_fragment(self.storage, fragment.name, fragment.sha256)
+        """Yield each committed atom's rows in order, each file checked before it is parsed."""
+        for atom in self.committed():
+            yield self.rows(atom)
+
+    def rows(self, atom: int, sweep_id: str | None = None) -> pa.Table:
+        """Return the rows of a committed atom, of this sweep by default.
+
+        Raises
+        ------
+        StoreError
+            If their file is missing or damaged.
+        """
+        of_sweep = self._fragments[sweep_id or self.sweep_id]
+        try:
+            return self._read(of_sweep[atom])
+        except Missing:
+            # A compaction may have moved them since the log was read.
+            gone = of_sweep[atom].name
+            self.refresh()
+            if of_sweep[atom].name == gone:
+                raise
+            return self._read(of_sweep[atom])
+
+    def _read(self, fragment: Fragment) -> pa.Table:
+        # One file is kept: neighbours lie in the same.
+        name, file = self._last_file
+        if file is None or name != fragment.name:
+            file = read_fragment(self.storage, fragment.name, fragment.file_sha256)
+            self._last_file = fragment.name, file
+        return fragment.part(file)
 
     def put_curve(self, trial_key: str, table: pa.Table) -> None:
         """Keep one trial's curve; the same curve again changes nothing.

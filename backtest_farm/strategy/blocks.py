@@ -27,7 +27,7 @@ class ContextFilter(Spec):
     context : str
         Name of a context series of the panel, such as ``vix``.
     above, below : float or None
-        At least one of them.
+        At least one of them. Of both, `above` is not the smaller one: then the filter would always be on.
     action : str
         ``skip``: what the schedule asks for on such a bar is not decided, positions stay. ``flat``: the first
         such bar closes everything (and so does a scheduled decision on the following ones); the next
@@ -42,9 +42,15 @@ class ContextFilter(Spec):
     action: Literal["skip", "flat"] = "skip"
 
     @model_validator(mode="after")
-    def _has_a_level(self) -> Self:
-        if self.above is None and self.below is None:
+    def _has_levels(self) -> Self:
+        above, below = self.above, self.below
+        if above is None and below is None:
             raise fault("a filter needs a level: give above or below")
+        if isinstance(above, float) and isinstance(below, float) and above < below:
+            raise fault(
+                f"above {above:g} < below {below:g}: every value is on one of these sides, so the filter is "
+                "always on; to be on outside of a range, give the larger level to above"
+            )
         return self
 
 
@@ -55,10 +61,16 @@ class Block(Spec):
     ----------
     filter : ContextFilter or None
         Bars on which nothing is decided, or everything is closed.
+
+    Class attributes
+    ----------------
+    spec_signal : tuple of str
+        The parameters that say what the signal is. Only what `Strategy.portfolio` returns goes without them.
     """
 
     spec_stage: ClassVar[Stage] = "portfolio"
     spec_fixed: ClassVar[frozenset[str]] = frozenset({"kind"})
+    spec_signal: ClassVar[tuple[str, ...]] = ("signal",)
 
     filter: ContextFilter | None = None
 
@@ -70,13 +82,16 @@ class Block(Spec):
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the panel's fields that the strategy reads, without those that orders fill and mark at."""
-        return tuple(sorted({name for each in values_of(self.signal) for name in each.fields}))
+        return tuple(sorted({name for each in self._signals() for name in each.fields}))
 
     @property
     def contexts(self) -> tuple[str, ...]:
         """Names of the panel's context series that the strategy reads."""
-        found = {name for each in values_of(self.signal) for name in each.contexts}
+        found = {name for each in self._signals() for name in each.contexts}
         return tuple(sorted(found | self._filtered_by()))
+
+    def _signals(self) -> list[Any]:
+        return [each for each in values_of(self.signal) if each is not None]
 
     def _filtered_by(self) -> set[str]:
         filters = [each for each in values_of(self.filter) if each is not None]
@@ -85,7 +100,7 @@ class Block(Spec):
     @property
     def warmup(self) -> int:
         """Bars before the first bar on which the strategy can choose anything, by its longest signal."""
-        return max(each.warmup for each in values_of(self.signal))
+        return max((each.warmup for each in self._signals()), default=0)
 
     @property
     def most_names(self) -> int | None:
@@ -116,7 +131,7 @@ class TopN(Block):
     """
 
     kind: Literal["TopN"] = "TopN"
-    signal: Annotated[AnyFactor, ByTag("factor")]
+    signal: Annotated[AnyFactor | None, ByTag("factor")] = None
     n: Count
     weight: Literal["equal"] | Positive = "equal"
     rebalance: Rebalance = 1
@@ -147,7 +162,7 @@ class Quantiles(Block):
     """
 
     kind: Literal["Quantiles"] = "Quantiles"
-    signal: Annotated[AnyFactor, ByTag("factor")]
+    signal: Annotated[AnyFactor | None, ByTag("factor")] = None
     quantile: Annotated[float, Field(gt=0, le=1)]
     long: Positive = 1.0
     short: Annotated[float, Field(ge=0)] = 1.0
@@ -192,10 +207,11 @@ class CrossOver(Block):
         **dict.fromkeys(("fast", "slow", "field", "average"), "factor"),
         "allow_short": "filter",
     }
+    spec_signal: ClassVar[tuple[str, ...]] = ("fast", "slow")
 
     kind: Literal["CrossOver"] = "CrossOver"
-    fast: Count
-    slow: Count
+    fast: Count | None = None
+    slow: Count | None = None
     field: Annotated[str, Field(min_length=1)] = "close"
     average: Literal["sma", "ema"] = "sma"
     slots: Count = 1
@@ -203,13 +219,15 @@ class CrossOver(Block):
 
     @model_validator(mode="after")
     def _fast_is_faster(self) -> Self:
-        if not isinstance(self.fast, Axis) and not isinstance(self.slow, Axis) and self.fast >= self.slow:
+        if isinstance(self.fast, int) and isinstance(self.slow, int) and self.fast >= self.slow:
             raise fault(f"fast {self.fast} >= slow {self.slow}: the fast average needs fewer bars")
         return self
 
     @property
-    def signal(self) -> SmaRatio | EmaRatio:
+    def signal(self) -> SmaRatio | EmaRatio | None:
         """The ratio of the two averages less 1: above 0 while the fast one is above."""
+        if self.fast is None or self.slow is None:
+            return None
         kind = SmaRatio if self.average == "sma" else EmaRatio
         return kind(fast=self.fast, slow=self.slow, field=self.field)
 
@@ -223,7 +241,7 @@ class CrossOver(Block):
 
     @property
     def warmup(self) -> int:
-        return max(values_of(self.slow)) - 1
+        return max(bars or 1 for bars in values_of(self.slow)) - 1
 
 
 class Weights(Block):
@@ -244,16 +262,17 @@ class Weights(Block):
     """
 
     spec_stages: ClassVar[Mapping[str, Stage]] = {"field": "factor", "unit": "filter"}
+    spec_signal: ClassVar[tuple[str, ...]] = ("field",)
 
     kind: Literal["Weights"] = "Weights"
-    field: Annotated[str, Field(min_length=1)]
+    field: Annotated[str, Field(min_length=1)] | None = None
     unit: Literal["weight", "value", "quantity"] = "weight"
     rebalance: Rebalance = 1
 
     @property
-    def signal(self) -> FieldFactor:
+    def signal(self) -> FieldFactor | None:
         """The field itself."""
-        return FieldFactor(name=self.field)
+        return None if self.field is None else FieldFactor(name=self.field)
 
 
 AnyStrategy = TopN | Quantiles | CrossOver | Weights

@@ -22,7 +22,7 @@ from backtest_farm.farm.loop import in_short
 from backtest_farm.kernel.summary import METRICS
 from backtest_farm.panel import Panel
 from backtest_farm.spec import Keep
-from backtest_farm.store import StudyStore
+from backtest_farm.store import StudyStore, compact
 from backtest_farm.sweep import Plan
 
 if TYPE_CHECKING:
@@ -120,6 +120,35 @@ class Study:
         ranked = self.trials().filter(status="ok").drop_nans(by)
         return ranked.sort([by, "trial"], descending=[by not in SMALLER_IS_BETTER, False]).head(n).collect()
 
+    def ranking_shift(self, over: str = "fill", by: str = "sharpe", top: int = 20) -> pl.DataFrame:
+        """Return how much the ranking of trials depends on an assumption that the sweep varies.
+
+        Trials that are equal but for `over` are compared: a strategy that leads only under one way of
+        filling orders leads by that way.
+
+        Parameters
+        ----------
+        over : str, default "fill"
+            The axis, such as ``fill``, ``profile`` or ``costs.commission_bps``.
+        by : str, default "sharpe"
+            The metric that ranks.
+        top : int, default 20
+            How many leaders are followed.
+
+        Returns
+        -------
+        polars.DataFrame
+            One row for each two values: from, to, trials (that have a value under both),
+            rank_correlation (Spearman), top, stay (of the leaders under `from`, those that lead under `to`
+            too), leave (the numbers of the others).
+
+        Raises
+        ------
+        InputError
+            If the sweep does not vary `over`, or nothing else; or there is no such metric.
+        """
+        return analysis("semantics:ranking_shift")(self, over, by, top)
+
     def failures(self) -> pl.DataFrame:
         """Return the trials without a result: trial, key, universe, status, error, and their parameters."""
         names = dict.fromkeys(["trial", "key", "universe", "status", "error", *self.plan.columns])
@@ -163,14 +192,14 @@ class Study:
         kept = self._store.get_curve(row["key"])
         return self.replay(row["trial"]).equity if kept is None else pl.DataFrame(kept)
 
-    def replay(self, trial: int | str, *, panel: Panel | None = None) -> Result:
+    def replay(self, trial: int | str, *, panel: Panel | str | os.PathLike[str] | None = None) -> Result:
         """Run one trial again, with curve and ledger, and check it against the stored digest.
 
         Parameters
         ----------
         trial : int or str
             Number or key.
-        panel : Panel, optional
+        panel : Panel, str or path, optional
             Where the sweep's data is now, if it moved; it must hold the same data.
 
         Raises
@@ -182,7 +211,7 @@ class Study:
         """
         row = self.trial(trial)
         number = row["trial"]
-        job, spec = self._ready(panel), self.plan.trial(row["trial"])
+        job, spec = self._ready(_opened(panel)), self.plan.trial(row["trial"])
         try:
             result = run_one(job.panel, job.window, spec, self.plan.universe(number), job.depth)
         except FarmError:
@@ -264,14 +293,16 @@ class Study:
             self._store.put_curve(key, self.replay(number, panel=panel).equity.to_arrow())
         return len(missing)
 
-    def verify(self, sample: int = 0, *, panel: Panel | None = None) -> dict[str, Any]:
+    def verify(
+        self, sample: int = 0, *, panel: Panel | str | os.PathLike[str] | None = None
+    ) -> dict[str, Any]:
         """Check everything: the chain of commits, every file against its hash, rows against the plan.
 
         Parameters
         ----------
         sample : int, default 0
             How many trials to run again and compare, spread evenly over the sweep.
-        panel : Panel, optional
+        panel : Panel, str or path, optional
             As in `replay`.
 
         Returns
@@ -284,8 +315,33 @@ class Study:
         ------
         StoreError
             If anything is not as it was written, with all faults at once.
+        InputError
+            If `sample` is no number of trials.
         """
+        if not isinstance(sample, int) or sample < 0:
+            raise InputError(f"sample is {sample!r}: give a whole number of trials, 0 or more")
+        panel = _opened(panel)
         return analysis("audit:verify")(self, self._store, sample, panel)
+
+    def compact(self) -> dict[str, int]:
+        """Merge the small files of all sweeps of the study into few large ones, which open faster.
+
+        Rows, their order, curves, digests and history stay as they are. A study that was being read goes on;
+        a process that is killed in between leaves the study as it was or as it will be.
+
+        Returns
+        -------
+        dict
+            ``fragments_before`` and ``fragments_after``, files in which rows of any sweep lie; their
+            ``bytes_before`` and ``bytes_after``; ``removed``, files whose rows lie elsewhere now: 0 says that
+            there was nothing to do.
+
+        Raises
+        ------
+        StoreError
+            If a sweep is running on the study, or a file is damaged; then nothing was removed.
+        """
+        return compact(self._store)
 
     def export(self, path: str | os.PathLike[str]) -> int:
         """Write all rows to one file and return their number; see `backtest_farm.analysis.export.export`.
@@ -296,6 +352,8 @@ class Study:
             Ends in ``.parquet``, ``.arrow`` or ``.csv``. A CSV file has no segment columns, and a text in it
             that a spreadsheet would take for a formula starts with an apostrophe.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise InputError(f"{path!r} is no file to write", hint="give its path")
         return analysis("export:export")(self.trials(), Path(path))
 
     def provenance(self) -> dict[str, Any]:
@@ -331,10 +389,19 @@ class Study:
                 raise PanelError(
                     f"the sweep's panel cannot be read: {error.message}",
                     faults=error.faults,
-                    hint="restore it; if it only moved, tell study.replay(trial, panel=bf.Panel.open(path))",
+                    hint="restore it; if it only moved, tell study.replay(trial, panel=path)",
                 ) from None
         return self._job
 
     def __repr__(self) -> str:
         rows = sum(fragment.rows for fragment in self._store.committed().values())
         return f"Study({self._store.uri!r}, {rows:,} of {self.plan.n_trials:,} trials)"
+
+
+def _opened(panel: Any) -> Panel | None:
+    """Return a panel that may be given by its path."""
+    if panel is None or isinstance(panel, Panel):
+        return panel
+    if isinstance(panel, str | os.PathLike):
+        return Panel.open(panel)
+    raise InputError(f"{panel!r} is no panel", hint="give a Panel, or the path of one")

@@ -6,8 +6,8 @@ import os
 from importlib.metadata import version
 from typing import Any, Literal
 
-from backtest_farm.engine.targets import fits
-from backtest_farm.engine.trials import window_of
+from backtest_farm.engine.targets import fits, units_of
+from backtest_farm.engine.trials import check_terms, window_of
 from backtest_farm.engine.warm import is_compiled
 from backtest_farm.errors import InputError
 from backtest_farm.factors.ranks import Window
@@ -16,7 +16,10 @@ from backtest_farm.farm.job import data_digests
 from backtest_farm.kernel import RESULT_EPOCH
 from backtest_farm.panel import Panel
 from backtest_farm.spec import MAX_TRIALS, values_of
+from backtest_farm.spec import Window as WindowSpec
 from backtest_farm.store import StudyStore
+from backtest_farm.strategy import Strategy
+from backtest_farm.strategy.own import is_importable
 from backtest_farm.study.study import Study, analysis
 from backtest_farm.sweep import Plan, PlannedUniverse, SweepSpec, load_sweep
 
@@ -32,7 +35,7 @@ class Sweep:
     Parameters
     ----------
     panel : Panel, str or path
-    strategy : TopN, Quantiles, CrossOver or Weights
+    strategy : TopN, Quantiles, CrossOver, Weights or Strategy
         Axes are written ``bf.axis([...])``, at any parameter.
     **parts
         ``universes``, ``where``, ``costs``, ``window``, ``fill``, ``sizing``, ``cash``, ``limits``, ``keep``,
@@ -95,11 +98,18 @@ class Sweep:
         -------
         dict
             ``sweep_id``, and the counts and estimates of `backtest_farm.analysis.cost.estimate`, for a study
-            and caches that hold nothing yet; ``note``, what the first run costs once, empty when nothing.
+            and caches that hold nothing yet; ``first_bar`` and ``last_bar`` of the window; ``notices``, what
+            may not be meant as it stands; ``note``, what the first run costs once, empty when nothing.
         """
         plan, panel, window = self._frozen()
         estimated = analysis("cost:estimate")(plan, panel, window, workers)
-        return {"sweep_id": plan.sweep_id, "note": _note(), **estimated}
+        first, last = panel.timestamps[[window.start, window.stop - 1]].tolist()
+        said = {
+            "sweep_id": plan.sweep_id,
+            "note": _note(),
+            "notices": window_notices(panel, self.spec.window),
+        }
+        return {**said, "first_bar": first, "last_bar": last, **estimated}
 
     def run(
         self,
@@ -153,6 +163,16 @@ class Sweep:
             After Ctrl-C: everything committed stays, and the same call goes on from there.
         """
         plan, panel, window = self._frozen()
+        if here := [each.spec_name for each in plan.own_strategies if not is_importable(type(each))]:
+            if executor == "ray" or address is not None:
+                raise InputError(
+                    f"{here[0]} can run in this process alone: no worker can import it",
+                    hint="write it into a file beside the notebook or script, and import it from there",
+                )
+            executor = "inline"
+        display = analysis("progress:choose_progress")(progress)
+        for notice in window_notices(panel, self.spec.window):
+            display.say(notice)
         summary = run_sweep(
             plan,
             store,
@@ -161,7 +181,7 @@ class Sweep:
             executor=executor,
             workers=workers,
             address=address,
-            display=analysis("progress:choose_progress")(progress),
+            display=display,
             resume=resume,
             extend=extend,
             retry_failed=retry_failed,
@@ -178,6 +198,7 @@ class Sweep:
             self._panel = Panel.open(self.spec.panel)
         panel = self._panel
         fits(panel, self.spec.strategies)
+        check_terms(panel, self.spec, units_of(self.spec.strategies))
         window = window_of(panel, self.spec.window, self.spec.strategies)
         plan = Plan(
             self.spec,
@@ -197,6 +218,15 @@ class Sweep:
         return plan, panel, window
 
 
+def window_notices(panel: Panel, asked: WindowSpec) -> list[str]:
+    """Return what to know about a window: that it starts before the panel's first bar."""
+    # Often meant (from the beginning on), so it is no error; but a panel may be shorter than one thinks.
+    if asked.start in (None, "auto") or panel.bar_of(asked.start, "right") > 0:
+        return []
+    first = panel.timestamps[0]
+    return [f"the window starts on {asked.start}, but the panel's first bar is {first}: trials start there"]
+
+
 def _note() -> str:
     return "" if is_compiled() else COMPILES_FIRST
 
@@ -206,8 +236,12 @@ def _code_digest(spec: SweepSpec, panel: Panel) -> str:
     # package: their versions count as code.
     signals = [each.signal for each in spec.strategies if "signal" in type(each).model_fields]
     used = {each for signal in signals for one in values_of(signal) for each in one.versions.items()}
-    rebalances = [each for one in spec.strategies for each in values_of(getattr(one, "rebalance", 1))]
-    if panel.calendar is not None and any(isinstance(each, str) for each in rebalances):
+    blocks = [each for each in spec.strategies if not isinstance(each, Strategy)]
+    rebalances = [each for one in blocks for each in values_of(getattr(one, "rebalance", 1))]
+    own = any(isinstance(each, Strategy) for each in spec.strategies)
+    if own:  # it may return an expression, and any schedule
+        used.add(("polars", version("polars")))
+    if panel.calendar is not None and (own or any(isinstance(each, str) for each in rebalances)):
         used.add(("exchange_calendars", version("exchange_calendars")))
     return "+".join([BUILT_IN_CODE, *(f"{name}-{number}" for name, number in sorted(used))])
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
+from backtest_farm.factors.own import OwnFactor
 from backtest_farm.factors.spec import Factor
-from backtest_farm.spec import Universe
+from backtest_farm.spec import SWITCHES, Universe, named, value_at
 from backtest_farm.sweep.spec import SweepSpec
 
 
@@ -21,23 +21,30 @@ class Atom:
         Its number within the sweep.
     numbers : tuple of int
         Its trials' numbers, at most `ATOM_TRIALS`; those that ``where`` leaves out are missing.
-    signal : Factor
-        The one signal of all its trials.
+    signal : Factor, OwnFactor or None
+        The one signal of all its trials; None where they decide without one.
     universe : Universe
         The assets that they may hold.
     base : SweepSpec
         The specification at its first trial, without any axis.
     columns : dict of str to list
-        For each column of the sweep the values of its trials, in order; None where a trial has no such
-        parameter.
+        For each column of the sweep, and each switch that a column of profiles stands for, the values of its
+        trials, in order; None where a trial has no such parameter.
     """
 
     index: int
     numbers: tuple[int, ...]
-    signal: Factor
+    signal: Factor | OwnFactor | None
     universe: Universe
     base: SweepSpec
     columns: dict[str, list[Any]]
+
+    @property
+    def profiles(self) -> list[str]:
+        """The profile of each trial, with what it has otherwise."""
+        rows = zip(*(self.values(path) for path in SWITCHES), strict=True)
+        pairs = zip(self.values("profile"), rows, strict=True)
+        return [named(name, dict(zip(SWITCHES, row, strict=True))) for name, row in pairs]
 
     def values(self, path: str) -> list[Any]:
         """Return one parameter for each trial, whether it is an axis or not.
@@ -50,4 +57,4 @@ class Atom:
         if path in self.columns:
             return self.columns[path]
         owner = self.base if hasattr(self.base, path.partition(".")[0]) else self.base.strategy
-        return [attrgetter(path)(owner)] * len(self.numbers)
+        return [value_at(owner, path)] * len(self.numbers)

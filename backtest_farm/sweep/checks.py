@@ -71,11 +71,16 @@ def _repeated(space: Space) -> Faults:
             found["universes", at] = f"[{entries.index(entry)}] is the same entry"
     for digit in (digit for one in space.products for digit in deep(one.strides)):
         leaf, first = digit.leaves[0], dict[Any, int]()
-        for at, row in enumerate(zip(*digit.values.values(), strict=True)):
+        # The name of a profile alone makes no other trial.
+        values = {path: each for path, each in digit.values.items() if path != "profile"}
+        for at, row in enumerate(zip(*values.values(), strict=True) if values else [()] * digit.size):
             if (before := first.setdefault(row, at)) == at:
                 continue
             text = f"{', '.join(map(shown, row))} stands here twice"
-            if digit.options:
+            if profiles := digit.values.get("profile"):
+                text = f"{profiles[at]!r} means the same as {profiles[before]!r} here: leave one out"
+                found["profile", at] = text
+            elif digit.options:
                 found[leaf.place] = text
             elif len(digit.leaves) > 1:
                 zips = (k for k, names in enumerate(space.spec.zip) if column_of(leaf) in names)

@@ -7,6 +7,7 @@ slowest stage comes first. The values of a digit are small tables, so both ways 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import product
@@ -112,9 +113,12 @@ def deep(nodes: Iterable[Node]) -> Iterator[Node]:
 
 
 def rank_of(leaf: Leaf) -> int:
-    """Return where a parameter stands among the stages: alternatives at the slowest of what is in them."""
-    within = [rank_of(each) for option in leaf.options for each in option]
-    return min(within, default=STAGES.index(leaf.stage))
+    """Return where a parameter stands among the stages: alternatives where they first differ."""
+    plain = [each for option in leaf.options for each in option if not each.options]
+    found = Counter((each.path, each.value) for each in plain)
+    shared = {pair for pair, count in found.items() if count == len(leaf.options)}
+    within = (each for option in leaf.options for each in option if (each.path, each.value) not in shared)
+    return min(map(rank_of, within), default=STAGES.index(leaf.stage))
 
 
 class Product:

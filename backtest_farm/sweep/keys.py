@@ -24,7 +24,8 @@ def key_document(spec: Spec, around: Mapping[str, Any]) -> dict[str, Any]:
     around : mapping
         What the trial depends on beside it: digests of its universe, data and code, and the result epoch.
     """
-    parts = spec.model_dump(mode="json", exclude={"panel", "keep", "universes", "zip", "where"})
+    # The profile's switches stand in their own places: what they are called decides nothing.
+    parts = spec.model_dump(mode="json", exclude={"panel", "keep", "universes", "zip", "where", "profile"})
     execution = {name: parts.pop(name) for name in Execution.model_fields}
     # A fold and a seed have one value until a specification can say more; named now, so that keys stay valid.
     return {**parts, "execution": execution, "fold": 0, "seed": None, **around}

@@ -14,10 +14,12 @@ import numpy as np
 from backtest_farm.errors import InputError, nearest
 from backtest_farm.identity import canonical_json, digest
 from backtest_farm.spec import Universe
-from backtest_farm.strategy import AnyStrategy
+from backtest_farm.strategy import Strategy
+from backtest_farm.strategy.code import folder_of, search_in
+from backtest_farm.strategy.own import signal_of
 from backtest_farm.sweep.atoms import Atom
 from backtest_farm.sweep.checks import check
-from backtest_farm.sweep.digits import INNER, Product
+from backtest_farm.sweep.digits import INNER, Digit, Product
 from backtest_farm.sweep.keys import KeyMaker
 from backtest_farm.sweep.space import Space
 from backtest_farm.sweep.spec import SweepSpec
@@ -27,6 +29,9 @@ ROW_BYTES = 800
 
 CURVE_BAR_BYTES = 80
 """What one bar of a kept curve takes: ten columns of eight bytes."""
+
+_SWITCHING = frozenset({"costs.impact", "limits.group", "limits.participation", "events"})
+"""Numbers that decide whether something is read."""
 
 _FORMAT = 2
 _CARRIED = ("data_digests", "code_digest", "result_epoch", "panel_ref")
@@ -46,27 +51,35 @@ class PlanAxis(NamedTuple):
     values: tuple[Any, ...]
 
 
-def inputs_key(strategy: AnyStrategy) -> str:
-    """Return the name of the set of fields and context series that a strategy reads."""
-    return canonical_json([sorted(strategy.fields), sorted(strategy.contexts)])
+def inputs_key(spec: SweepSpec) -> str:
+    """Return the name of what a specification reads: fields, context series, what trading reads beside."""
+    strategy, reads = spec.strategy, spec.reads
+    if isinstance(strategy, Strategy):
+        return "everything"
+    fields = {*strategy.fields, *reads.fields}
+    more = [[*reads.offered], [*reads.statics]]
+    return canonical_json([sorted(fields), sorted(strategy.contexts), *(more if any(more) else ())])
 
 
-def inputs_of(spec: SweepSpec) -> dict[str, AnyStrategy]:
-    """Return for each set of inputs of a sweep one of its strategies, without axes, that reads it."""
+def inputs_of(spec: SweepSpec) -> dict[str, SweepSpec]:
+    """Return for each set of inputs of a sweep one of its trials that reads it."""
     # Of all points, since a condition may name universes, which a panel has yet to make.
     space = Space(spec.model_copy(update={"where": None}))
     found = {}
     for one in space.products:
-        # Inputs are part of what a group shares, and only text can name them.
-        naming = [
-            digit
-            for digit in one.strides
-            if digit.rank < INNER and any(isinstance(each, str) for each in chain(*digit.columns.values()))
-        ]
+        # Inputs are part of what a group shares; text names them, and switches what reads them.
+        naming = [digit for digit in one.strides if digit.rank < INNER and _tells(digit)]
         for number in space.combinations(one, naming):
-            strategy = one.point(number).strategy
-            found[inputs_key(strategy)] = strategy
+            trial = one.point(number)
+            found[inputs_key(trial)] = trial
     return found
+
+
+def _tells(digit: Digit) -> bool:
+    """Return whether the values of a digit may decide what a trial reads."""
+    return not _SWITCHING.isdisjoint(digit.columns) or any(
+        isinstance(each, str) for each in chain(*digit.columns.values())
+    )
 
 
 @dataclass(frozen=True)
@@ -114,6 +127,11 @@ class Plan:
         return tuple(
             PlanAxis(name, tuple(each for each in values[name] if each is not None)) for name in self.columns
         )
+
+    @property
+    def own_strategies(self) -> list[Strategy]:
+        """The strategies that are classes of the user's."""
+        return [each for each in self.spec.strategies if isinstance(each, Strategy)]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -238,8 +256,10 @@ class Plan:
         if not len(numbers):
             raise InputError(f"atom {index} holds no trial: where leaves nothing of it")
         one, base = self._product(numbers[0]), self.trial(numbers[0])
-        columns = {name: one.column(name, np.array(numbers)) for name in self.columns}
-        return Atom(index, tuple(numbers), base.strategy.signal, self.universe(numbers[0]), base, columns)
+        names = [*self.columns, *self.space.walked]
+        columns = {name: one.column(name, np.array(numbers)) for name in names}
+        signal = signal_of(base.strategy)
+        return Atom(index, tuple(numbers), signal, self.universe(numbers[0]), base, columns)
 
     def twin_of(self, index: int) -> int | None:
         """Return the earlier atom whose trials have the same keys, None where there is none.
@@ -299,7 +319,8 @@ class Plan:
         frozen = {name: getattr(self, name) for name in _CARRIED}
         frozen["universes"] = [[one.universe.model_dump(mode="json"), one.digest] for one in self.universes]
         frozen |= {"format": _FORMAT, "sweep": self.spec.model_dump(mode="json"), "sweep_id": self.sweep_id}
-        return canonical_json(frozen)
+        own = {folder_of(type(each).__module__) for each in self.own_strategies}
+        return canonical_json({**frozen, "folders": sorted(own - {None})})
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -315,6 +336,7 @@ class Plan:
             frozen = json.loads(text)
             if frozen["format"] != _FORMAT:
                 raise InputError(f"a sweep of format {frozen['format']}, but this version reads {_FORMAT}")
+            search_in(*frozen.get("folders", ()))
             spec = SweepSpec.from_file(frozen["sweep"], "frozen sweep")
             universes = tuple(
                 PlannedUniverse(Universe.from_file(one, "frozen universe"), members)
@@ -353,7 +375,7 @@ class Plan:
         """Return the digest of the data that each of some trials reads."""
         # Trials of one group read the same: their strategies differ in the portfolio at most.
         firsts, which = np.unique(numbers - (numbers - one.start) % one.inner, return_inverse=True)
-        digests = [self.data_digests[inputs_key(one.point(first).strategy)] for first in firsts.tolist()]
+        digests = [self.data_digests[inputs_key(one.point(first))] for first in firsts.tolist()]
         return [digests[at] for at in which.tolist()]
 
     def _numbers_of(self, index: int) -> list[int]:

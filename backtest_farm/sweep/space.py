@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from backtest_farm.identity import canonical_json
-from backtest_farm.spec import Axis, Leaf, leaves_of
+from backtest_farm.spec import SWITCHES, Axis, Leaf, leaves_of, switches_of
 from backtest_farm.sweep.digits import ATOM_TRIALS, Digit, Product, column_of, deep, rank_of
 from backtest_farm.sweep.where import Where
 
@@ -83,6 +83,15 @@ class Space:
         return found
 
     @cached_property
+    def walked(self) -> tuple[str, ...]:
+        """The switches that follow from a column of profiles, so that they need none of their own."""
+        axes = {leaf.path: leaf.value.values for leaf in self.leaves if isinstance(leaf.value, Axis)}
+        together = {name for names in self.spec.zip if "profile" in names for name in names}
+        rows = [switches_of(name) for name in axes.get("profile", ())]
+        told = {path: tuple(row[path] for row in rows) for path in SWITCHES if path in together}
+        return tuple(path for path, values in told.items() if axes.get(path) == values)
+
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """What results show, slowest stage first: axes, tags of alternatives, and what these differ in."""
         shown = {column_of(leaf) for leaf in self.leaves if isinstance(leaf.value, Axis) and not leaf.options}
@@ -90,6 +99,7 @@ class Space:
             for model, option in zip(leaf.value.values if leaf.options else (), leaf.options, strict=True):
                 shown |= {column_of(each) for each in option if each.place[-1] in model.spec_fixed}
         names = (name for name in self.ranks if name in shown or len(self.values[name]) > 1)
+        names = (name for name in names if name not in self.walked)
         return tuple(sorted(names, key=self.ranks.__getitem__))
 
     @cached_property

@@ -6,10 +6,14 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from backtest_farm.spec import MAX_TRIALS, ByTag, Keep, Trading, UniverseSpec, read_yaml, values_of
-from backtest_farm.strategy import AnyStrategy
+from backtest_farm.errors import InputError
+from backtest_farm.spec import MAX_TRIALS, Keep, Trading, UniverseSpec, fault, read_yaml, values_of
+from backtest_farm.strategy import AnyStrategy, Strategy
+from backtest_farm.strategy.by_name import ByTagOrClass
+from backtest_farm.strategy.code import hidden, search_in
+from backtest_farm.strategy.own import NO_SAME_CLOSE, decides_by_bar
 from backtest_farm.sweep.checks import check
 from backtest_farm.sweep.space import Space
 
@@ -41,7 +45,7 @@ class SweepSpec(Trading):
     ----------
     panel : str
         Absolute path or URI of the panel; no part of any key.
-    strategy : TopN, Quantiles, CrossOver or Weights
+    strategy : TopN, Quantiles, CrossOver, Weights or Strategy
         What to hold and when to decide.
     universes : tuple of UniverseSpec
         Which assets may be held; each universe that they stand for is a value of the axis ``universe``.
@@ -55,18 +59,22 @@ class SweepSpec(Trading):
         See `backtest_farm.spec.Trading`.
     """
 
-    spec_fixed: ClassVar[frozenset[str]] = frozenset(
-        {"panel", "profile", "window", "universes", "zip", "where", "keep"}
-    )
+    spec_fixed: ClassVar[frozenset[str]] = frozenset({"panel", "window", "universes", "zip", "where", "keep"})
 
     panel: Annotated[str, Field(min_length=1)]
-    strategy: Annotated[AnyStrategy, ByTag("kind")]
+    strategy: Annotated[AnyStrategy | Strategy, ByTagOrClass("kind")]
     universes: Annotated[tuple[UniverseSpec, ...], BeforeValidator(_entries), Field(min_length=1)] = (
         UniverseSpec(),
     )
     zip: Annotated[tuple[Group, ...], BeforeValidator(_groups)] = ()
     where: Annotated[str, Field(min_length=1)] | None = None
     keep: Keep = Keep()
+
+    @model_validator(mode="after")
+    def _fills_after_decisions(self) -> Self:
+        if "same_close" in values_of(self.fill) and any(decides_by_bar(type(one)) for one in self.strategies):
+            raise fault(f"fill: {NO_SAME_CLOSE}")
+        return self
 
     @property
     def strategies(self) -> tuple[Any, ...]:
@@ -99,7 +107,8 @@ class SweepSpec(Trading):
 def load_sweep(path: str | Path, *, limit: int = MAX_TRIALS) -> SweepSpec:
     """Read a sweep file (YAML).
 
-    A list at a leaf is an axis. Relative panel paths are relative to the file.
+    A list at a leaf is an axis. Relative panel paths are relative to the file. Classes of the user's are
+    imported from its folder, the working folder, or wherever Python finds them.
 
     Parameters
     ----------
@@ -117,7 +126,15 @@ def load_sweep(path: str | Path, *, limit: int = MAX_TRIALS) -> SweepSpec:
     content = dict(file.content)
     if "panel" in content:
         content["panel"] = _located(content["panel"], file.path.absolute().parent)
+    if "class" in str(content.get("strategy")):
+        search_in(file.path.absolute().parent, Path.cwd())
     spec = SweepSpec.from_file(content, str(file.path), file.line_of)
+    for strategy in spec.strategies:
+        if isinstance(strategy, Strategy) and (other := hidden(type(strategy), file.path.absolute().parent)):
+            raise InputError(
+                f"{other[0]} is not read: {other[1]} was imported under its name",
+                hint="give one of the two files another name, or start Python anew",
+            )
     check(Space(spec), limit, str(file.path), file.line_of)
     return spec
 

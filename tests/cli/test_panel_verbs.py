@@ -195,3 +195,42 @@ def test_a_folder_that_holds_no_panel_is_2(verb: str, farm: Command, tmp_path: P
     done = farm("panel", verb, ".", *more, cwd=tmp_path)
     assert done.code == 2, done.err
     assert "internal error" not in done.err
+
+
+def test_compact_makes_one_block_of_many(panel: Path, farm: Command) -> None:
+    rows = prices(n_bars=86).splitlines()
+    days = sorted({line.partition(",")[0] for line in rows[1:]})[80:]
+    for at, day in enumerate(days):
+        (panel / f"{at}.csv").write_text(
+            "\n".join([rows[0], *(line for line in rows if line.startswith(day))])
+        )
+        assert farm("panel", "append", "panel", f"{at}.csv", cwd=panel).code == 0
+    before = Panel.open(panel / "panel")
+    done = farm("panel", "compact", "panel", "--json", cwd=panel)
+    assert done.code == 0, done.err
+    assert (done.document["blocks_before"], done.document["blocks_after"]) == (7, 1)
+    assert done.document["bytes_written"] > 0
+    after = Panel.open(panel / "panel")
+    assert after.snapshot == done.document["snapshot"] != before.snapshot
+    assert after.digest(["close"], 86) == before.digest(["close"], 86)
+    again = farm("panel", "compact", "panel", cwd=panel)
+    assert (again.code, again.out.startswith("nothing to do: 1 block\n")) == (0, True), again.err
+    assert farm("panel", "check", "panel", cwd=panel).code == 0
+
+
+def test_a_panel_is_no_source(panel: Path, farm: Command) -> None:
+    for line in ("panel build panel other", "panel build panel panel", "panel append panel panel"):
+        done = farm(*line.split(), cwd=panel)
+        assert done.code == 2
+        assert "panel is a panel already, and no source of bars" in done.err
+        assert "panel append PATH SOURCE" in done.err and "fault" not in done.err
+    assert not (panel / "other").exists()
+
+
+def test_a_panel_that_is_there_is_not_built_over(panel: Path, farm: Command) -> None:
+    (panel / "other.csv").write_text(prices(n_bars=70))
+    done = farm("panel", "build", "other.csv", "panel", cwd=panel)
+    assert done.code == 2
+    assert "already holds a panel with other content" in done.err
+    for way in ("panel append PATH SOURCE", "another path", "remove the folder"):
+        assert way in done.err

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import shutil
 import struct
 import sys
 import termios
@@ -48,6 +49,7 @@ def screen(folder: Path, *words: str, width: int = WIDTH) -> str:
         "plan sweep.yaml",
         "panel check panel",
         "panel info panel",
+        "panel compact panel",
         "study ls .",
         "study show study",
         "study show study 1",
@@ -68,6 +70,15 @@ def test_lines_fit_a_terminal_of_80_columns(line: str, studied: Path) -> None:
     # A command, path or digest is never broken by us, so that it can be copied.
     long = [each for each in lines if len(each.rstrip()) > WIDTH and " " in each.strip()]
     assert [each for each in long if not re.match(r"\s*(digest|next|plot|fills)\b", each)] == []
+
+
+def test_what_compact_says_fits_too(studied: Path, tmp_path: Path) -> None:
+    place = tmp_path / "a study with quite a long name, as some have"
+    shutil.copytree(studied / "study", place)
+    for said in (" are now 1 fragment of ", "nothing to do"):
+        text = screen(tmp_path, "study", "compact", place.name)
+        assert said in " ".join(text.split())
+        assert max(map(len, text.splitlines())) <= WIDTH
 
 
 def test_a_long_fault_is_broken_between_words_and_indented(studied: Path) -> None:

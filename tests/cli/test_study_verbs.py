@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -142,6 +143,39 @@ def test_verify_of_a_damaged_study_is_2_and_names_the_file(
     assert fragment.name in done.err
 
 
+def test_compact_says_what_it_did_and_then_that_there_is_nothing_to_do(
+    grown: Path, farm: Command, tmp_path: Path
+) -> None:
+    shutil.copytree(grown / "study", tmp_path / "study")
+    before = farm("study", "top", "study", "--json", cwd=tmp_path).document
+    done = farm("study", "compact", "study", "--json", cwd=tmp_path)
+    assert done.code == 0, done.err
+    said = done.document
+    assert (said["fragments_before"], said["fragments_after"], said["removed"]) == (4, 2, 4)
+    assert said["bytes_before"] > said["bytes_after"] > 0
+    assert said["digest"] == before["digest"]
+    again = farm("study", "compact", "study", cwd=tmp_path)
+    assert (again.code, again.out.startswith("study: nothing to do: 2 fragments of ")) == (0, True)
+    assert farm("study", "compact", "study", "--json", cwd=tmp_path).document["removed"] == 0
+    assert farm("study", "top", "study", "--json", cwd=tmp_path).document == before
+    assert farm("study", "verify", "study", cwd=tmp_path).code == 0
+    shutil.rmtree(tmp_path / "study")
+    shutil.copytree(grown / "study", tmp_path / "study")
+    people = farm("study", "compact", "study", cwd=tmp_path)
+    assert re.match(
+        r"study: 4 fragments of [\d.]+ KiB are now 2 fragments of [\d.]+ KiB, 4 files removed", people.out
+    )
+
+
+def test_compact_while_a_sweep_runs_is_2(grown: Path, farm: Command) -> None:
+    from backtest_farm.storage import open_storage
+
+    with open_storage(grown / "study").hold(alone=False):
+        done = farm("study", "compact", "study", cwd=grown)
+    assert done.code == 2
+    assert "a sweep or a compaction is at work in" in done.err and "wait until it has ended" in done.err
+
+
 def test_replay_finds_a_panel_that_moved(studied: Path, farm: Command, tmp_path: Path) -> None:
     for name in ("panel", "study", "sweep.yaml"):
         source = studied / name
@@ -184,6 +218,7 @@ def test_report_is_named_after_the_study(studied: Path, farm: Command, tmp_path:
         ("study export study rows.xlsx", ".xlsx"),
         ("study export study no/where.csv", "where"),
         ("study verify nowhere", "nowhere"),
+        ("study compact nowhere", "nowhere"),
         ("study verify study --sample -1", "--sample"),
         ("study replay study 0 --panel nowhere", "nowhere"),
         ("report nowhere", "nowhere"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from tests.cli.conftest import Command
+from tests.cli.conftest import SWEEP, Command
 
 ONE = """\
 panel: panel
@@ -223,3 +224,20 @@ def test_sweep_refuses_options_that_do_not_go_together(
     done = farm("sweep", written(place, ONE), "--store", "study", *words, cwd=place)
     assert done.code == 2, done.err
     assert said in done.err
+
+
+def test_a_window_that_starts_before_the_panel_is_told(studied: Path, farm: Command, tmp_path: Path) -> None:
+    text = f"window: {{start: 1999-01-04}}\npanel: {studied / 'panel'}\n"
+    (tmp_path / "early.yaml").write_text(SWEEP.replace("panel: panel\n", text))
+    said = "the window starts on 1999-01-04, but the panel's first bar is 2021-01-01: trials start there"
+    plan = farm("plan", "early.yaml", cwd=tmp_path)
+    assert plan.code == 0, plan.err
+    assert said in plan.out
+    assert re.search(r"window +2021-01-01 to 2021-04-22", plan.out)
+    document = farm("plan", "early.yaml", "--json", cwd=tmp_path).document
+    assert (document["notices"], document["first_bar"]) == ([said], "2021-01-01")
+    swept = farm("sweep", "early.yaml", "--store", "study", "--executor", "inline", cwd=tmp_path)
+    assert (swept.code, said in swept.err) == (0, True)
+    (tmp_path / "one.yaml").write_text(ONE.replace("panel: panel\n", text))
+    alone = farm("run", "one.yaml", cwd=tmp_path)
+    assert (alone.code, said in alone.err) == (0, True), alone.err

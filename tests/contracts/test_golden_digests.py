@@ -11,7 +11,7 @@ from tests.kernel.cases import run_case
 from tests.oracle.book import Case
 from tests.oracle.ledger import load_all
 
-GOLDEN = {2: "49c2bdd8d15fd667175619778422c7a187326ca664897ac16f46c769de88a60b"}
+GOLDEN = {3: "6a2e9c18e4c7ce999174ab23bb8ee2fe14c5fc0401a98b32d2d85a15f4f603be"}
 """By epoch: the hash of the digests of all hand-made ledgers, whose inputs are plain decimal numbers."""
 
 
@@ -29,14 +29,15 @@ import numpy as np
 from backtest_farm.engine.tile import listed_targets, market, ranked_targets, run_tile, terms
 from backtest_farm.factors.kernels import rank_rows
 from backtest_farm.factors.ranks import rank
-from backtest_farm.kernel import book, summary
+from backtest_farm.kernel import book, decisions, fills, rules, summary
 
 prices = np.exp(np.random.default_rng(0).normal(size=(9, 4)))
 ends, payout = np.full(4, 2**62), np.full(4, np.nan)
 keep = np.eye(9, 4) > 0
 frozen = book.s.frozen(prices)
 for kind in (prices, frozen, np.asfortranarray(prices), prices.astype(np.float32), prices.tolist()):
-    blocks = [(np.asarray(kind)[rows], np.asarray(kind)[rows]) for rows in (slice(4), slice(4, 9))]
+    named = {name: np.asarray(kind) for name in ("open", "close", "high", "low", "volume")}
+    blocks = [{name: each[rows] for name, each in named.items()} for rows in (slice(4), slice(4, 9))]
     for at, member in enumerate((None, prices > 0.5, np.asfortranarray(prices > 0.5).astype(np.uint8))):
         window = market(blocks, ends, payout, 252, member)
         fires = np.ones((2, 9), (bool, np.uint8, np.int64)[at])
@@ -49,7 +50,7 @@ for kind in (prices, frozen, np.asfortranarray(prices), prices.astype(np.float32
             for trials in (terms(1, n=2, weight=0.5), several):
                 run_tile(window, trials, targets, record_bars=True, fill_rows=3)
                 run_tile(window, trials, targets)
-compiled = [f for room in (book, summary) for f in vars(room).values() if hasattr(f, "signatures")]
+compiled = [f for room in (book, decisions, fills, rules, summary) for f in vars(room).values() if hasattr(f, "signatures")]
 print({f.__name__: len(f.signatures) for f in (book.advance, book.finish, summary.summarise, rank_rows)})
 print(max(len(f.signatures) for f in compiled))
 """

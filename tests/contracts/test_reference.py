@@ -19,9 +19,10 @@ from backtest_farm.cli.app import app
 from backtest_farm.factors.spec import FACTORS
 from backtest_farm.ingest import ReadOptions
 from backtest_farm.ingest.report import KINDS
-from backtest_farm.kernel.state import COUNTERS
+from backtest_farm.kernel.state import COUNTERS, REASONS
 from backtest_farm.kernel.summary import METRICS
-from backtest_farm.spec import Costs, Limits, UniverseSpec, Window
+from backtest_farm.spec import Costs, Limits, Rules, UniverseSpec, Window
+from backtest_farm.spec.profiles import PROFILES
 from backtest_farm.strategy import AnyStrategy, ContextFilter
 from backtest_farm.sweep import SweepSpec, load_sweep
 from tests.contracts.tree import ROOT
@@ -40,6 +41,11 @@ def blocks(language: str) -> list[Any]:
         parts = re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
         found += [pytest.param(text, id=f"{path.name}-{at}") for at, text in enumerate(parts)]
     return found
+
+
+def built_in(language: str) -> list[Any]:
+    """The blocks that need no module of the user's; test_own_strategies runs the others."""
+    return [each for each in blocks(language) if "class:" not in each.values[0]]
 
 
 def words(text: str) -> set[str]:
@@ -78,6 +84,7 @@ def test_every_key_of_a_sweep_file_is_in_its_reference() -> None:
         ("Window", set(Window.model_fields)),
         ("Costs", set(Costs.model_fields)),
         ("Limits", set(Limits.model_fields)),
+        ("Rules", set(Rules.model_fields)),
     ],
 )
 def test_the_table_of_a_mapping_has_its_keys(heading: str, known: set[str]) -> None:
@@ -125,6 +132,21 @@ def test_every_column_of_a_study_is_in_its_page() -> None:
     assert {*METRICS, *COUNTERS} - words(page("accounting.md")) == set()
 
 
+def test_every_reason_and_profile_is_in_the_contract() -> None:
+    text = page("accounting.md")
+    assert set(REASONS) - words(section(text, "What comes out")) == set()
+    rows = re.findall(
+        r"^\| `(\w+)` \| `(\w+)` \| `(\w+)` \| (none|1, `down`) \| `(\w+)` \|$",
+        section(text, "Profiles"),
+        re.MULTILINE,
+    )
+    known = {
+        name: (name, each.fill, each.sizing, "1, `down`" if each.lot else "none", each.afford)
+        for name, each in PROFILES.items()
+    }
+    assert rows == [*known.values()]
+
+
 def test_every_verb_stands_in_a_page_as_it_is_typed() -> None:
     def verbs(node: Any, name: str) -> Iterator[str]:
         below = getattr(node, "commands", {})
@@ -149,7 +171,7 @@ def test_links_between_pages_lead_somewhere() -> None:
 # --------------------------------------------------------------------------------------------- examples
 
 
-@pytest.mark.parametrize("text", blocks("yaml"))
+@pytest.mark.parametrize("text", built_in("yaml"))
 def test_a_sweep_file_of_a_page_is_valid(text: str, tmp_path: Path) -> None:
     file = tmp_path / "example.yaml"
     file.write_text(text)
@@ -170,11 +192,15 @@ def panel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spells = {"symbol": made.symbols[:60], "start_date": [str(stamps[0])] * 60, "end_date": None}
     level = 25 + 15 * np.sin(np.arange(len(stamps)) / 20)
     made = made.with_universe("sp500", pl.DataFrame(spells))
-    made.with_context("vix", pl.DataFrame({"timestamp": stamps, "vix": level}))
+    made = made.with_context("vix", pl.DataFrame({"timestamp": stamps, "vix": level}))
+    for name in ("ml_score", "split", "dividend", "atr", "sigma", "adv", "sigma21", "adv21"):
+        made = made.with_field(name, np.ones(made.shape))
+    for name in ("fee", "half_spread"):
+        made = made.with_static(name, pl.DataFrame({"symbol": made.symbols, name: 1.0}))
     return folder
 
 
-@pytest.mark.parametrize("text", blocks("yaml"))
+@pytest.mark.parametrize("text", built_in("yaml"))
 def test_a_sweep_file_of_a_page_can_be_planned(text: str, panel: Path) -> None:
     file = panel / "example.yaml"
     file.write_text(text)

@@ -14,6 +14,8 @@ PUBLIC = {
     "Panel",
     "Quantiles",
     "Result",
+    "Rules",
+    "Strategy",
     "Study",
     "Sweep",
     "TopN",
@@ -22,6 +24,7 @@ PUBLIC = {
     "axis",
     "factor",
     "run",
+    "step",
     "synthetic_panel",
 }
 

@@ -235,7 +235,7 @@ def test_wrong_input_is_named(panel, weights, name) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"profile": "zipline"}, "profile"),
+        ({"profile": "ziplin"}, "did you mean 'zipline'"),
         ({"fill": "at_once"}, "fill"),
         ({"unit": "shares"}, "unit"),
         ({"universe": "sp501"}, "sp501"),

@@ -19,14 +19,20 @@ from backtest_farm.engine.targets import (
 )
 from backtest_farm.factors.ranks import Window
 from backtest_farm.factors.spec import momentum
+from backtest_farm.panel import Panel
 from backtest_farm.strategy import ContextFilter, CrossOver, Quantiles, TopN
 
 NO_BARS = np.zeros(0, bool)
 
 
-def panel_of(timestamps: np.ndarray, calendar: str | None = None, **contexts) -> SimpleNamespace:
+class Grid(SimpleNamespace):
     """A panel as far as schedules and filters look at it."""
-    return SimpleNamespace(
+
+    closes_period = Panel.closes_period
+
+
+def panel_of(timestamps: np.ndarray, calendar: str | None = None, **contexts) -> Grid:
+    return Grid(
         calendar=calendar,
         timestamps=timestamps,
         context=lambda name: np.array(contexts[name]),

@@ -57,4 +57,6 @@ def market(n_bars: int = 200, n_assets: int = 6, seed: int = 0) -> HeldPanel:
     index[:3] = np.nan
     score = np.round(rng.normal(size=close.shape), 1)
     score[:, 4] = np.nan
-    return HeldPanel({"index": index}, close=close, open=close * 1.01, score=score)
+    high, low = (close * (1.0 + side * rng.uniform(0, 0.03, close.shape)) for side in (1, -1))
+    high[rng.random(close.shape) < 0.01] = np.nan
+    return HeldPanel({"index": index}, close=close, open=close * 1.01, score=score, high=high, low=low)

@@ -27,6 +27,8 @@ EVERY = {
     "ema_ratio": factor.ema_ratio(3, 12),
     "rsi": factor.rsi(5),
     "beta": factor.beta(11, "index"),
+    "mean": factor.mean("score", 6),
+    "atr": factor.atr(5),
     "zscore": factor.zscore("score"),
     "zscore over time": factor.zscore("close", 8),
     "rank": factor.rank("score"),
@@ -87,7 +89,8 @@ def test_float32_fields_are_widened(chosen) -> None:
 def test_warmup_is_the_first_bar_with_a_value(chosen) -> None:
     rng = np.random.default_rng(0)
     close = np.exp(rng.normal(0, 0.02, (40, 3)).cumsum(axis=0))
-    panel = HeldPanel({"index": close[:, 0] * 2}, close=close, open=close * 2, score=close)
+    prices = {"open": close * 2, "high": close * 3, "low": close, "close": close, "score": close}
+    panel = HeldPanel({"index": close[:, 0] * 2}, **prices)
     first = int(np.isfinite(values(panel, chosen)).any(axis=1).argmax())
     assert first == (
         chosen.warmup if chosen.factor != "expr" else {True: 4, False: 0}["rolling" in chosen.sql.lower()]

@@ -50,7 +50,7 @@ def test_every_factor_is_offered_by_its_name():
 
 def test_a_misspelt_factor_gets_the_nearest_name():
     with pytest.raises(
-        AttributeError, match=r"no factor 'momentm': did you mean 'momentum'\? \(valid: beta, "
+        AttributeError, match=r"there is no factor 'momentm': did you mean 'momentum'\? \(valid: atr, beta, "
     ):
         _ = bf.factor.momentm
     assert not hasattr(bf.factor, "momentm")
@@ -75,6 +75,8 @@ def test_parameters_go_in_order_or_by_name():
         (bf.factor.ema_ratio(5, 20), ("close",), (), 19),
         (bf.factor.rsi(), ("close",), (), 14),
         (bf.factor.beta(60, axis(["spx", "vix"])), ("close",), ("spx", "vix"), 60),
+        (bf.factor.mean(axis(["volume", "score"]), axis([1, 21])), ("volume", "score"), (), 20),
+        (bf.factor.atr(axis([7, 14])), ("high", "low", "close"), (), 14),
         (bf.factor.zscore("volume"), ("volume",), (), 0),
         (bf.factor.zscore("volume", axis([None, 60])), ("volume",), (), 59),
         (bf.factor.rank(axis(["volume", "score"])), ("volume", "score"), (), 0),
@@ -94,6 +96,10 @@ def test_what_a_factor_reads_and_how_far_back(chosen, fields, contexts, warmup):
         (lambda: bf.factor.volatility(1), "lookback: 1 is not allowed: give a whole number from 2 to"),
         (lambda: bf.factor.rsi("14"), "lookback: '14' is not allowed: give a whole number from 2"),
         (lambda: bf.factor.rank(""), "field: '' is not allowed"),
+        (lambda: bf.factor.mean(lookback=5), "field: is missing"),
+        (lambda: bf.factor.mean("volume", 0), "lookback: 0 is not allowed: give a whole number from 1 to"),
+        (lambda: bf.factor.atr(0), "lookback: 0 is not allowed: give a whole number from 1 to"),
+        (lambda: bf.factor.atr(14, "high"), "Atr takes lookback: 2 values are too many"),
         (lambda: bf.factor.zscore("x", 1), "lookback: 1 is not allowed"),
         (lambda: bf.factor.momentum(5, look=3), "look: unknown key: did you mean 'lookback'?"),
         (lambda: bf.factor.expr("close", lookback=axis([1, 2])), "lookback: an axis cannot stand here"),

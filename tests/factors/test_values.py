@@ -7,10 +7,13 @@ import statistics
 from itertools import pairwise
 
 import numpy as np
+import polars as pl
 import pytest
 
-from backtest_farm import factor
+from backtest_farm import Panel, factor
+from backtest_farm.errors import InputError
 from backtest_farm.factors.fields import factor_field
+from backtest_farm.spec import axis
 from tests.factors.held import HeldPanel, market
 
 nan = math.nan
@@ -68,6 +71,12 @@ def test_sma_ratio_is_a_ratio_of_means(fast: int, slow: int) -> None:
     panel = market()
     want = along(panel, "close", slow, lambda w: statistics.fmean(w[-fast:]) / statistics.fmean(w) - 1)
     same(values(panel, factor.sma_ratio(fast, slow)), want)
+
+
+@pytest.mark.parametrize("lookback", [1, 2, 21])
+def test_mean_is_the_mean_of_a_field(lookback: int) -> None:
+    panel = market()
+    same(values(panel, factor.mean("high", lookback)), along(panel, "high", lookback, statistics.fmean))
 
 
 @pytest.mark.parametrize("lookback", [2, 9, 30])
@@ -149,6 +158,36 @@ def test_field_is_the_field() -> None:
     np.testing.assert_array_equal(values(panel, factor.field("score")), panel.fields["score"])
 
 
+def test_on_gives_a_factor_as_an_array_that_nobody_can_change() -> None:
+    panel = market()
+    chosen = factor.mean("score", 3)
+    got = chosen.on(panel)
+    np.testing.assert_array_equal(got, values(panel, chosen))
+    assert (got.shape, got.dtype, got.flags.writeable) == (panel.shape, np.float64, False)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names"),
+    [
+        (factor.atr(axis([7, 14])), "lookback is an axis"),
+        (factor.mean(axis(["close", "open"]), axis([2, 3])), "field, lookback is an axis"),
+    ],
+)
+def test_on_refuses_an_axis(chosen, names: str) -> None:
+    with pytest.raises(
+        InputError, match=f"on\\(\\) takes one value for each parameter, but {names}"
+    ) as caught:
+        chosen.on(market())
+    assert caught.value.hint == "give one value"
+
+
+def test_on_says_which_field_is_missing(tmp_path) -> None:
+    rows = {"timestamp": ["2020-01-01", "2020-01-02"], "symbol": "A", "open": 1.0, "close": 1.0}
+    panel = Panel.build(pl.DataFrame(rows), tmp_path / "panel")
+    with pytest.raises(InputError, match="high"):
+        factor.atr(1).on(panel)
+
+
 def plain_ema(series: list[float], n: int) -> list[float]:
     seen, average, out = [], nan, []
     for value in series:
@@ -181,12 +220,53 @@ def test_rsi_passes_over_changes_without_both_closes() -> None:
     np.testing.assert_allclose(values(HeldPanel(close=close), factor.rsi(2))[:, 0], want, rtol=1e-13)
 
 
+def plain_atr(high: list[float], low: list[float], close: list[float], n: int) -> list[float]:
+    seen, average, out = [], nan, [nan]
+    for (top, bottom), before in zip(list(zip(high, low, strict=True))[1:], close, strict=False):
+        spans = [top - bottom, abs(top - before), abs(bottom - before)]
+        if any(map(math.isnan, spans)):
+            out.append(nan)
+            continue
+        seen.append(max(spans))
+        if len(seen) == n:
+            average = sum(seen) / n
+        elif len(seen) > n:
+            average = average + (seen[-1] - average) / n
+        out.append(average)
+    return out
+
+
+@pytest.mark.parametrize("lookback", [1, 3, 14])
+def test_atr_passes_over_true_ranges_that_lack_a_price(lookback: int) -> None:
+    panel = market()
+    columns = zip(*(panel.fields[name].T.tolist() for name in ("high", "low", "close")), strict=True)
+    want = np.array([plain_atr(*column, lookback) for column in columns]).T
+    gaps = np.isnan(panel.fields["close"][lookback + 1 : 40, 0])
+    assert gaps.any()
+    same(values(panel, factor.atr(lookback)), want)
+
+
+def test_atr_by_hand() -> None:
+    """A gap between bars counts; the bar of a missing close and the next one have no value."""
+    panel = HeldPanel(
+        high=np.array([11.0, 12, 20, 21, 22, 24])[:, None],
+        low=np.array([10.0, 11, 19, 20, 21, 20])[:, None],
+        close=np.array([10.5, 11, 19.5, nan, 21.5, 22])[:, None],
+    )
+    # True ranges: none, 12 - 10.5, 20 - 11, 21 - 19.5, none, 24 - 20.
+    first = (1.5 + 9.0) / 2
+    second = first + (1.5 - first) / 2
+    want = [nan, nan, first, second, nan, second + (4.0 - second) / 2]
+    np.testing.assert_allclose(values(panel, factor.atr(2))[:, 0], want, rtol=1e-14)
+
+
 def test_talib_has_the_same_numbers() -> None:
     talib = pytest.importorskip("talib", reason="install ta-lib, or the extra `test`, to compare with TA-Lib")
     rng = np.random.default_rng(3)
     close = np.exp(np.cumsum(rng.normal(0, 0.02, (400, 3)), axis=0)) * 30
     close[:, 2] = 30.0
-    panel = HeldPanel(close=close)
+    high, low = (close * (1 + side * rng.uniform(0, 0.03, close.shape)) for side in (1, -1))
+    panel = HeldPanel(close=close, high=high, low=low)
     assert set(values(panel, factor.rsi(14))[14:, 2]) == {0.0}
     for a in range(3):
         x = np.ascontiguousarray(close[:, a])
@@ -197,6 +277,12 @@ def test_talib_has_the_same_numbers() -> None:
             same(values(panel, factor.ema_ratio(fast, slow))[:, a], want, atol=1e-14)
             want = talib.SMA(x, fast) / talib.SMA(x, slow) - 1
             same(values(panel, factor.sma_ratio(fast, slow))[:, a], want, rtol=1e-8, atol=1e-13)
+        prices = [np.ascontiguousarray(field[:, a]) for field in (high, low, close)]
+        for n in (1, 2, 14, 50):
+            same(values(panel, factor.atr(n))[:, a], talib.ATR(*prices, n), rtol=1e-9)
+        for n in (2, 21):
+            want = talib.SMA(prices[0], n)
+            same(values(panel, factor.mean("high", n))[:, a], want, rtol=1e-9)
         want = talib.ROCP(x, 10)
         same(values(panel, factor.momentum(10))[:, a], want, atol=1e-15)
 

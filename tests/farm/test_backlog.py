@@ -135,10 +135,8 @@ def test_what_is_left_to_run_is_known_beforehand(tmp_path: Path) -> None:
     whole = backlog_of(second(tmp_path / "s"))
     assert whole.share_to_run() == pytest.approx(1 - SHARED / ((FIRST + 1) * PER_ATOM))
     tasks = list(whole.originals())
-    names = fragments(tmp_path / "s") | {
-        i: one.name for i, one in whole._store.committed(whole._store.sweeps[0].sweep_id).items()
-    }
-    assert tasks[0] == Task(0, (names[12], names[13])) and tasks[-1] == Task(FIRST, ())
+    there = whole._store.committed(whole._store.sweeps[0].sweep_id)
+    assert tasks[0] == Task(0, (there[12], there[13])) and tasks[-1] == Task(FIRST, ())
     assert backlog_of(second(tmp_path / "s"), dedup=False).share_to_run() == 1.0
     run(second(tmp_path / "s"))
     assert backlog_of(second(tmp_path / "s")).share_to_run() == 0.0

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from backtest_farm.engine.ledgers import Fill as Row
+from backtest_farm.engine.ledgers import holdings, round_trips
 from backtest_farm.engine.tile import Market, TileResult, listed_targets, market, run_tile, terms
-from backtest_farm.kernel.state import BAR_COLUMNS, COUNTERS, REASONS, Slab, Targets, Terms, frozen
+from backtest_farm.kernel.state import BAR_COLUMNS, CAPS, COUNTERS, REASONS, RULES, Targets, Terms, frozen
 from backtest_farm.kernel.summary import METRICS
 from tests.oracle.book import Case, Fill, Outcome, Trade
 
@@ -20,27 +22,46 @@ POLICIES = ("scale", "greedy", "reject", "allow")
 KINDS = ("weights", "values", "quantities")
 AS_THEY_ARE = (
     "max_wait", "commission_bps", "half_spread_bps", "slippage_bps", "cash", "per_share", "min_commission",
-    "max_commission_frac", "margin", "lot", "band", "band_rel", "min_notional",
+    "max_commission_frac", "margin", "lot", "band", "band_rel", "min_notional", "impact", "borrow_rate",
+    "interest_rate", "debit_rate", "participation", "carry",
 )  # fmt: skip
+CAP_NAMES = {name: name for name in CAPS} | {"group": "group_cap"}
+TABLES = ("split", "dividend", "sigma", "adv", "atr")
 
 
 def inputs(case: Case) -> tuple[Market, Terms, Targets]:
     """Return a book as the kernel's arrays."""
-    n_assets = len(case.open[0])
-    end, payout = np.full(n_assets, NO_END), np.full(n_assets, np.nan)
+    shape = len(case.open), len(case.open[0])
+    end, payout = np.full(shape[1], NO_END), np.full(shape[1], np.nan)
     for asset, (bar, price) in case.ends.items():
         end[asset], payout[asset] = bar, price
-    rows = np.array([row if row is not None else [np.nan] * n_assets for row in case.targets], dtype=float)
+    rows = np.array([row if row is not None else [np.nan] * shape[1] for row in case.targets], dtype=float)
+    given = {name: getattr(case, name) for name in AS_THEY_ARE}
+    rules = {name: getattr(case, name) for name in RULES if name not in ("halt_bars", "on_close")}
+    rules["halt_bars"] = np.inf if case.halt_bars is None else case.halt_bars
+    rules["on_close"] = case.rules_on == "close"
+    caps = {name: getattr(case, theirs) for name, theirs in CAP_NAMES.items() if name != "reject"}
+    caps = {name: np.inf if cap is None else cap for name, cap in caps.items()}
     trial = terms(
         1,
         fill=FILLS.index(case.fill),
         sizing=SIZINGS.index(case.sizing),
         afford=POLICIES.index(case.afford),
         lot_down=case.lot_rounding == "down",
-        **{name: getattr(case, name) for name in AS_THEY_ARE},
+        rules=rules,
+        caps={**caps, "reject": case.over == "reject"},
+        group=None if case.groups is None else np.array(case.groups),
+        **{name: [each] if isinstance(each, list) else each for name, each in given.items()},
     )
-    blocks = [(np.array(case.open), np.array(case.close))]
-    window = market(blocks, end, payout, case.bars_per_year, case.member)
+    prices = {name: getattr(case, name) for name in ("open", "close", "high", "low", "volume")}
+    blocks = [{name: np.array(table, float) for name, table in prices.items() if table is not None}]
+    if case.participation and case.volume is None:
+        blocks[0]["volume"] = np.full(shape, np.nan)
+    tables = {name: getattr(case, name) for name in TABLES}
+    arrays = {name: np.array(table, float) for name, table in tables.items() if table is not None}
+    if case.atr_stop and case.atr is None:
+        arrays["atr"] = np.full(shape, np.nan)
+    window = market(blocks, end, payout, case.bars_per_year, case.member, **arrays)
     fires = np.array([[row is not None for row in case.targets]], np.uint8)
     return window, trial, listed_targets(rows, fires, case.keep, KINDS.index(case.kind))
 
@@ -56,11 +77,12 @@ def split(window: Market, *at: int) -> Market:
     """Return a market of one slab as slabs that begin at 0 and at these bars."""
     whole = window.slabs[0]
     edges = [0, *at, window.n_bars]
+    tables = {name: table for name, table in whole._asdict().items() if isinstance(table, np.ndarray)}
     slabs = (
-        Slab(frozen(whole.open[first:last]), frozen(whole.close[first:last]), first)
+        whole._replace(first=first, **{name: frozen(table[first:last]) for name, table in tables.items()})
         for first, last in pairwise(edges)
     )
-    return Market(tuple(slabs), window.events, window.bars_per_year)
+    return Market(tuple(slabs), window.events)
 
 
 def outcome_of(case: Case, tile: TileResult) -> Outcome:
@@ -70,25 +92,25 @@ def outcome_of(case: Case, tile: TileResult) -> Outcome:
         Fill(*(int(x) for x in key[1:4]), *(float(x) for x in values), REASONS[key[4]])
         for key, values in zip(tile.record.keys[:used], tile.record.values[:used], strict=True)
     ]
-    n_bars, n_assets = len(case.open), len(case.open[0])
-    held, flow, entry = [0.0] * n_assets, [0.0] * n_assets, [0] * n_assets
-    quantity: list[list[float]] = []
-    trades: list[Trade] = []
-    rows = iter([*fills, None])
-    row = next(rows)
-    for t in range(n_bars):
-        while row is not None and row.bar == t:
-            a = row.asset
-            if held[a] == 0.0:
-                entry[a], flow[a] = t, 0.0
-            flow[a] -= row.quantity * row.price + row.commission
-            after = held[a] + row.quantity
-            # The ledger's quantities sum to a closing only up to rounding; the book itself holds exactly 0.
-            held[a] = 0.0 if abs(after) < 1e-9 * abs(held[a]) else after
-            if held[a] == 0.0:
-                trades.append(Trade(a, entry[a], t, t - entry[a], flow[a]))
-            row = next(rows)
-        quantity.append(list(held))
+    window, _, _ = inputs(case)
+    flat = tile.record.keys[:used, 5].tolist()
+    rows = [
+        Row(
+            row.bar,
+            row.asset,
+            REASONS.index(row.reason),
+            last,
+            row.quantity,
+            row.base,
+            row.price,
+            row.commission,
+        )
+        for row, last in zip(fills, flat, strict=True)
+    ]
+    quantity = np.zeros((len(case.open), len(case.open[0])))
+    for bar, asset, held, _ in holdings(iter(rows), window):
+        quantity[bar, asset] = held
+    trips = round_trips(rows, window, case.fill != "next_open")
     counters = {
         name: int(count)
         for name, count in zip(COUNTERS, tile.counters[:, 0], strict=True)
@@ -96,9 +118,9 @@ def outcome_of(case: Case, tile: TileResult) -> Outcome:
     }
     return Outcome(
         bars={name: tile.record.bars[:, at, 0].tolist() for at, name in enumerate(BAR_COLUMNS)},
-        quantity=quantity,
+        quantity=quantity.tolist(),
         fills=fills,
-        trades=trades,
+        trades=[Trade(**{**trip, "reason": REASONS[trip["reason"]]}) for trip in trips],
         counters=counters,
         metrics=dict(zip(METRICS, tile.metrics[0].tolist(), strict=True)),
         log=[],

@@ -11,99 +11,71 @@ import numpy as np
 import pytest
 
 from backtest_farm.engine import tile as tiles
-from backtest_farm.engine.tile import Market, listed_targets, ranked_targets, run_tile, terms
+from backtest_farm.engine.tile import Market, run_tile
 from backtest_farm.errors import InputError
 from backtest_farm.kernel import state
 from backtest_farm.kernel.book import DONE, advance, finish
-from backtest_farm.kernel.state import Book, Targets, Terms, frozen
+from backtest_farm.kernel.state import Book, Targets, Terms
 from tests.kernel.cases import inputs, run_case, split
+from tests.kernel.mixed import (
+    END,
+    KINDS,
+    N_ASSETS,
+    N_BARS,
+    N_TRIALS,
+    PAYOUT,
+    mixed_market,
+    mixed_targets,
+    mixed_terms,
+    only,
+)
 from tests.oracle.books import generate
 
-N_BARS, N_ASSETS, N_TRIALS = 200, 30, 96
-END = np.full(N_ASSETS, 2**62)
-END[[7, 11]] = [60, 120]
-PAYOUT = np.full(N_ASSETS, np.nan)
-PAYOUT[7] = 0.0
+OF_WEIGHTS = {"capped", "over_limit"}
+"""Counters of constraints, which bound weights alone."""
 
 
 @pytest.fixture(scope="module")
 def window() -> Market:
-    """A market with gaps, late listings, ends of life and a universe that changes."""
-    rng = np.random.default_rng(3)
-    close = 50 * np.exp(np.cumsum(rng.normal(0, 0.03, (N_BARS, N_ASSETS)), axis=0))
-    open_ = close * np.exp(rng.normal(0, 0.01, close.shape))
-    gone = rng.random(close.shape) < 0.03
-    open_[gone], close[gone] = np.nan, np.nan
-    close[:20, :5] = np.nan
-    spells = np.cumsum(rng.random(close.shape) < 0.02, axis=0) % 2
-    return tiles.market([(open_, close)], END, PAYOUT, 252.0, spells == rng.integers(0, 2, N_ASSETS))
+    return mixed_market()
 
 
-def schedules() -> np.ndarray:
-    """Three rhythms, and one that closes everything now and then."""
-    fires = np.stack([np.arange(N_BARS) % every == 0 for every in (1, 5, 21, 3)]).astype(np.uint8)
-    fires[3, 60::40] = state.CLOSE_ALL
-    return fires
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request) -> str:
+    return request.param
 
 
-@pytest.fixture(scope="module", params=["ranked", "weights", "values", "quantities"])
-def targets(request) -> Targets:
-    rng = np.random.default_rng(5)
-    score = rng.normal(size=(N_BARS, N_ASSETS))
-    if request.param == "ranked":
-        counts = rng.choice([0, 1, 12, N_ASSETS], N_BARS)
-        return ranked_targets(np.argsort(score, axis=1), counts, schedules())
-    kind = ("weights", "values", "quantities").index(request.param)
-    rows = np.where(np.abs(score) > 1.0, score * (0.1, 1e5, 2e3)[kind], np.nan)
-    return listed_targets(rows, schedules(), rng.random(score.shape) < 0.2, kind)
+@pytest.fixture(scope="module")
+def targets(kind) -> Targets:
+    return mixed_targets(kind)
 
 
-def mixed_terms(n_trials: int = N_TRIALS) -> Terms:
-    """Trials that have everything in some of them."""
-    rng = np.random.default_rng(4)
-
-    def some(*values, share: float = 0.5):
-        return np.where(rng.random(n_trials) < share, rng.choice(values, n_trials), 0)
-
-    return terms(
-        n_trials,
-        n=some(1, 3, 12, share=0.6),
-        quantile=rng.uniform(0.05, 0.4, n_trials),
-        weight=rng.uniform(0.05, 1.2, n_trials),
-        short_weight=some(0.3, 0.8),
-        schedule=rng.integers(0, 4, n_trials),
-        fill=rng.integers(0, 3, n_trials),
-        sizing=rng.integers(0, 2, n_trials),
-        max_wait=rng.integers(1, 7, n_trials),
-        commission_bps=some(5.0, 10.0),
-        per_share=some(0.01, 0.1),
-        min_commission=some(1.0, 50.0),
-        max_commission_frac=some(0.01),
-        half_spread_bps=some(3.0),
-        slippage_bps=some(2.0),
-        afford=rng.integers(0, 4, n_trials),
-        margin=some(0.5),
-        lot=some(0.1, 1.0, 100.0),
-        lot_down=rng.integers(0, 2, n_trials),
-        band=some(0.01, 0.1),
-        band_rel=some(0.2),
-        min_notional=some(10.0, 5000.0),
-        cash=rng.choice([5e3, 1e6], n_trials),
-    )
+@pytest.fixture(scope="module")
+def trials(kind) -> Terms:
+    return mixed_terms(kind)
 
 
-def only(trials: Terms, k: int) -> Terms:
-    return Terms(*(frozen(column[k : k + 1], column.dtype) for column in trials))
+def test_everything_happens_in_the_mixed_tile(kind, window, trials, targets) -> None:
+    tile = run_tile(window, trials, targets, record_bars=True, fill_rows=100)
+    assert len(set(tile.digests)) > 0.9 * N_TRIALS
+    never = {name for name, counts in zip(state.COUNTERS, tile.counters, strict=True) if not counts.any()}
+    assert never == (OF_WEIGHTS if kind in ("values", "quantities") else set())
+    columns = dict(zip(state.BAR_COLUMNS, np.abs(tile.record.bars).sum(axis=(0, 2)), strict=True))
+    assert all(columns.values()), f"these trials prove nothing about {columns}"
+    used = int(tile.record.used[0])
+    parts = dict(zip(state.FILL_VALUES, np.abs(tile.record.values[:used]).sum(axis=0), strict=True))
+    assert all(parts.values()), f"these trials prove nothing about {parts}"
+    assert {*tile.record.keys[:used, 4].tolist()} == {*range(len(state.REASONS))}
+    assert {*window.events.kind.tolist()} == {*range(5)}
 
 
-def test_alone_and_in_a_tile(window, targets) -> None:
-    trials = mixed_terms()
+def test_alone_and_in_a_tile(window, trials, targets) -> None:
     together = run_tile(window, trials, targets, record_bars=True)
-    assert len(set(together.digests)) > 0.9 * N_TRIALS
-    never = {name for name, counts in zip(state.COUNTERS, together.counters, strict=True) if not counts.any()}
-    assert not never, f"these trials prove nothing about {never}"
+    bare = 0
     for k in range(N_TRIALS):
-        alone = run_tile(window, only(trials, k), targets, record_bars=True, fill_rows=1)
+        mine = only(trials, k)
+        bare += len(mine.rules) == 0
+        alone = run_tile(window, mine, targets, record_bars=True, fill_rows=1)
         assert alone.digests[0] == together.digests[k]
         assert alone.metrics[0].tobytes() == together.metrics[k].tobytes()
         assert alone.segments[:, :, 0].tobytes() == np.ascontiguousarray(together.segments[:, :, k]).tobytes()
@@ -111,10 +83,17 @@ def test_alone_and_in_a_tile(window, targets) -> None:
             alone.record.bars[:, :, 0].tobytes()
             == np.ascontiguousarray(together.record.bars[:, :, k]).tobytes()
         )
+    assert bare > 3, "some trials have no rules while their neighbours do"
 
 
-def test_room_to_start_with_does_not_matter(window, targets, monkeypatch) -> None:
-    trials = mixed_terms()
+def test_the_place_in_a_tile_does_not_matter(window, trials, targets) -> None:
+    straight = run_tile(window, trials, targets).digests
+    order = np.random.default_rng(1).permutation(N_TRIALS)
+    mixed = run_tile(window, only(trials, *order), targets).digests
+    assert mixed == [straight[k] for k in order]
+
+
+def test_room_to_start_with_does_not_matter(window, trials, targets, monkeypatch) -> None:
     roomy = run_tile(window, trials, targets, fill_rows=100_000)
     grew = []
     grown, roomier = state.grown, state.roomier
@@ -129,20 +108,20 @@ def test_room_to_start_with_does_not_matter(window, targets, monkeypatch) -> Non
     assert tight.record.values[:used].tobytes() == roomy.record.values[:used].tobytes()
 
 
-def test_chunks_of_bars_do_not_matter(window, targets, monkeypatch) -> None:
-    whole = run_tile(window, mixed_terms(), targets)
+def test_chunks_of_bars_do_not_matter(window, trials, targets, monkeypatch) -> None:
+    whole = run_tile(window, trials, targets)
     monkeypatch.setattr(tiles, "TRIAL_BARS_PER_CALL", 7 * N_TRIALS)
-    assert run_tile(window, mixed_terms(), targets).digests == whole.digests
+    assert run_tile(window, trials, targets).digests == whole.digests
 
 
 @pytest.mark.parametrize("at", [(1,), (77,), (N_BARS - 1,), (60, 61, 121), range(1, N_BARS)], ids=str)
-def test_slabs_do_not_matter(window, targets, at) -> None:
-    whole = run_tile(window, mixed_terms(), targets)
-    assert run_tile(split(window, *at), mixed_terms(), targets).digests == whole.digests
+def test_slabs_do_not_matter(window, trials, targets, at) -> None:
+    whole = run_tile(window, trials, targets)
+    assert run_tile(split(window, *at), trials, targets).digests == whole.digests
 
 
-def test_state_can_be_saved_and_continued(window, targets) -> None:
-    trials = mixed_terms()
+@pytest.mark.parametrize("stops", [(1,), (90,), (59, 60, 61, 62, 120, 150)], ids=str)
+def test_state_can_be_saved_and_continued(window, trials, targets, stops) -> None:
     want = run_tile(window, trials, targets).digests
 
     def walk(book: Book, until: int) -> None:
@@ -151,32 +130,37 @@ def test_state_can_be_saved_and_continued(window, targets) -> None:
         code = advance(book, window.slabs[0], trials, window.events, targets, record, scratch, until, N_BARS)
         assert code == DONE
 
-    book = state.new_book(trials.starting_cash, N_ASSETS, N_ASSETS)
-    walk(book, 90)
-    file = io.BytesIO()
-    np.savez(file, **state.saved(book))
-    file.seek(0)
-    arrays = np.load(file, allow_pickle=False)
-    again = state.restored(arrays)
+    book = state.new_book(trials, N_ASSETS, N_ASSETS)
+    for stop in stops:
+        walk(book, stop)
+        file = io.BytesIO()
+        np.savez(file, **state.saved(book))
+        file.seek(0)
+        book = state.restored(np.load(file, allow_pickle=False))
+    walk(book, N_BARS)
+    finish(book)
+    assert [f"{high:016x}{low:016x}" for high, low in book.digest.T.tolist()] == want
+
+
+def test_a_state_of_another_version_is_refused(trials) -> None:
+    arrays = state.saved(state.new_book(trials, N_ASSETS, N_ASSETS))
     with pytest.raises(InputError, match="version 0 cannot be continued"):
         state.restored({**arrays, "version": np.array(0)})
-    walk(again, N_BARS)
-    finish(again)
-    assert [f"{high:016x}{low:016x}" for high, low in again.digest.T.tolist()] == want
 
 
-def test_mapped_and_writable_inputs_give_the_same(window, targets, tmp_path) -> None:
+def test_mapped_and_writable_inputs_give_the_same(window, trials, targets, tmp_path) -> None:
     slab = window.slabs[0]
-    maps = []
-    for name in ("open", "close"):
+    names = ("open", "high", "low", "close", "volume")
+    maps, copies = {}, {}
+    for name in names:
         path = tmp_path / name
         path.write_bytes(getattr(slab, name).tobytes())
-        maps.append(np.memmap(path, np.float64, "r", shape=(N_BARS, N_ASSETS)))
-    mapped, copied = (
-        tiles.market([prices], END, PAYOUT, 252.0) for prices in (maps, (slab.open.copy(), slab.close.copy()))
-    )
-    assert np.shares_memory(mapped.slabs[0].close, maps[1])
-    digests = [run_tile(each, mixed_terms(), targets).digests for each in (mapped, copied)]
+        maps[name] = np.memmap(path, np.float64, "r", shape=(N_BARS, N_ASSETS))
+        copies[name] = getattr(slab, name).copy()
+    atr = slab.atr
+    mapped, copied = (tiles.market([each], END, PAYOUT, 252.0, atr=atr) for each in (maps, copies))
+    assert np.shares_memory(mapped.slabs[0].low, maps["low"])
+    digests = [run_tile(each, trials, targets).digests for each in (mapped, copied)]
     assert digests[0] == digests[1]
 
 
@@ -193,23 +177,33 @@ _INTERPRETED = """
 import sys
 import numpy as np
 import numba
+from backtest_farm.engine.tile import run_tile
 from tests.kernel.cases import run_case
+from tests.kernel.mixed import KINDS, mixed_market, mixed_targets, mixed_terms
 from tests.oracle.books import generate
 assert numba.config.DISABLE_JIT
+books, n_bars, n_trials = map(int, sys.argv[1:])
 with np.errstate(all="ignore"):
-    for seed in range(int(sys.argv[1])):
+    for seed in range(books):
         print(run_case(generate(seed)).digests[0])
+    for kind in KINDS:
+        market, targets = mixed_market(n_bars=n_bars), mixed_targets(kind, n_bars=n_bars)
+        print(*run_tile(market, mixed_terms(kind, n_trials), targets).digests)
 """
 
 
 def test_without_the_compiler_the_bytes_are_the_same() -> None:
-    books = 60
+    books, n_bars, n_trials = 60, 70, 24
     done = subprocess.run(
-        [sys.executable, "-c", _INTERPRETED, str(books)],
+        [sys.executable, "-c", _INTERPRETED, str(books), str(n_bars), str(n_trials)],
         env={**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [run_case(generate(seed)).digests[0] for seed in range(books)]
+    want = [run_case(generate(seed)).digests[0] for seed in range(books)]
+    for kind in KINDS:
+        market, targets = mixed_market(n_bars=n_bars), mixed_targets(kind, n_bars=n_bars)
+        want += run_tile(market, mixed_terms(kind, n_trials), targets).digests
+    assert done.stdout.split() == want

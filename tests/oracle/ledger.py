@@ -35,6 +35,16 @@ COUNTERS = (
     "below_lot",
     "below_minimum",
     "in_band",
+    "stop_loss",
+    "atr_stop",
+    "trailing",
+    "take_profit",
+    "time_exit",
+    "drawdown_halt",
+    "cooldown",
+    "capped",
+    "over_limit",
+    "no_volume",
 )
 METRICS = (
     "total_return",
@@ -58,26 +68,53 @@ METRICS = (
 )
 CASE_NUMBERS = (
     "cash",
-    "commission_bps",
-    "half_spread_bps",
-    "slippage_bps",
     "bars_per_year",
     "risk_free",
     "margin",
-    "per_share",
-    "min_commission",
-    "max_commission_frac",
     "lot",
     "band",
     "band_rel",
     "min_notional",
+    "stop_loss",
+    "take_profit",
+    "trailing",
+    "trailing_step",
+    "trailing_floor",
+    "atr_stop",
+    "halt_drawdown",
+    "max_weight",
+    "group_cap",
+    "gross",
+    "net",
+    "turnover",
+    "participation",
+    "interest_rate",
+    "debit_rate",
 )
-CASE_WORDS = ("sizing", "fill", "kind", "afford", "lot_rounding")
-CASE_TABLES = ("open", "close", "targets", "keep", "member")
-CASE_NAMES = frozenset({*CASE_NUMBERS, *CASE_WORDS, *CASE_TABLES, "max_wait", "ends"})
+CASE_PER_ASSET = (  # a number, or a list of one per asset
+    "commission_bps",
+    "half_spread_bps",
+    "slippage_bps",
+    "per_share",
+    "min_commission",
+    "max_commission_frac",
+    "impact",
+    "borrow_rate",
+)
+CASE_COUNTS = ("max_wait", "max_bars", "cooldown", "halt_bars", "positions")
+CASE_WORDS = ("sizing", "fill", "kind", "afford", "lot_rounding", "rules_on", "over")
+CASE_FLAGS = ("keep", "member")
+CASE_FLOATS = ("open", "close", "high", "low", "volume", "sigma", "adv", "atr", "split", "dividend")
+CASE_TABLES = (*CASE_FLOATS, *CASE_FLAGS, "targets")
+CASE_NAMES = frozenset(
+    {*CASE_NUMBERS, *CASE_PER_ASSET, *CASE_COUNTS, *CASE_WORDS, *CASE_TABLES, "ends", "groups", "carry"}
+)
 EXPECT_NAMES = frozenset({"fills", "equity", "cash", "quantity", "counters", "metrics", "bars", "trades"})
 FILL_NAMES = frozenset({"decision_bar", "bar", "asset", "reason", *FILL_NUMBERS})
 TRADE_NAMES = frozenset({"asset", "entry_bar", "exit_bar", "bars_held", "pnl"})
+TRADE_NUMBERS = ("quantity", "entry_price", "exit_price", "mfe", "mae")
+TRADE_EXTRAS = frozenset({"side", "reason", *TRADE_NUMBERS})  # a ledger may leave them out
+INSIDE = ("stop_loss", "atr_stop", "trailing", "take_profit")
 
 
 @dataclass(frozen=True)
@@ -124,19 +161,23 @@ def load(path: Path) -> Ledger:
             f"{path.stem}: fill {fill} lacks {FILL_NAMES - {'impact'} - set(fill)}"
         )
     for trade in expect.get("trades", []):
-        _names(path.stem, "trade", trade, TRADE_NAMES)
-        assert set(trade) == TRADE_NAMES, f"{path.stem}: trade {trade} lacks {TRADE_NAMES - set(trade)}"
+        _names(path.stem, "trade", trade, TRADE_NAMES | TRADE_EXTRAS)
+        assert set(trade) >= TRADE_NAMES, f"{path.stem}: trade {trade} lacks {TRADE_NAMES - set(trade)}"
 
     case = dict(raw["case"])
-    for key in ("open", "close"):
+    for key in (key for key in CASE_FLOATS if key in case):
         case[key] = [[float(x) for x in row] for row in case[key]]
     case["targets"] = [None if row is None else [float(x) for x in row] for row in case["targets"]]
-    for key in ("keep", "member"):
+    for key in CASE_FLAGS:
         if key in case:  # written as 1 and 0
             case[key] = [[bool(x) for x in row] for row in case[key]]
     for key in CASE_NUMBERS:
         if key in case:
             case[key] = float(case[key])
+    for key in CASE_PER_ASSET:
+        if key in case:
+            value = case[key]
+            case[key] = [float(x) for x in value] if isinstance(value, list) else float(value)
     if "ends" in case:
         case["ends"] = {
             int(asset): (int(bar), float(payout)) for asset, (bar, payout) in case["ends"].items()
@@ -228,8 +269,13 @@ def compare(ledger: Ledger, outcome: Any) -> None:
         if len(expect["trades"]) != len(outcome.trades):
             _fail(ledger, "all", "number of trades", len(expect["trades"]), len(outcome.trades))
         for i, (want, have) in enumerate(zip(expect["trades"], outcome.trades, strict=True)):
-            for column in ("asset", "entry_bar", "exit_bar", "bars_held"):
-                if want[column] != getattr(have, column):
+            for column in ("asset", "entry_bar", "exit_bar", "bars_held", "side", "reason"):
+                if column in want and want[column] != getattr(have, column):
+                    _fail(
+                        ledger, want["exit_bar"], f"trade {i} {column}", want[column], getattr(have, column)
+                    )
+            for column in (column for column in TRADE_NUMBERS if column in want):
+                if not close_enough(want[column], getattr(have, column)):
                     _fail(
                         ledger, want["exit_bar"], f"trade {i} {column}", want[column], getattr(have, column)
                     )
@@ -246,14 +292,10 @@ def compare(ledger: Ledger, outcome: Any) -> None:
 def rebuild(ledger: Ledger) -> None:
     """Check a ledger against itself.
 
-    Its fills rebuild cash and quantity of every bar, their bases the prices, their prices the costs. No
-    simulation: nothing here knows how an order comes to be or what an equity is.
+    Its fills, splits, dividends and financing rebuild cash and quantity of every bar, their bases the prices,
+    their prices the costs. No simulation: nothing here knows how an order comes to be or what an equity is.
     """
     expect, case = ledger.expect, ledger.case
-    half_spread, slip = case.get("half_spread_bps", 0.0) / 1e4, case.get("slippage_bps", 0.0) / 1e4
-    total = half_spread + slip
-    fraction = min(total, 0.5)
-    shrink = fraction / total if total > 0 else 0.0
     bases = case["open" if case.get("fill", "next_open") == "next_open" else "close"]
     earliest = 0 if case.get("fill") == "same_close" else 1
     fills = expect["fills"]
@@ -261,30 +303,48 @@ def rebuild(ledger: Ledger) -> None:
         _fail(ledger, "all", "order of the fills", "by bar", [f["bar"] for f in fills])
     cash, held = ledger.start_cash, [0.0] * ledger.n_assets
     for t in range(ledger.n_bars):
-        costs = 0.0
+        costs = dividends = 0.0
+        cash -= expect.get("bars", {}).get("financing", [0.0] * ledger.n_bars)[t]
+        for a in range(ledger.n_assets):
+            held[a] *= _event(case, "split", t, a, 1.0)
+            dividends += held[a] * _event(case, "dividend", t, a, 0.0)
+        cash += dividends
+        if not close_enough(
+            dividends, expect.get("bars", {}).get("dividends", [0.0] * ledger.n_bars)[t], ledger.start_cash
+        ):
+            _fail(ledger, t, "dividends (rebuilt)", dividends, expect["bars"]["dividends"][t])
         for i, f in enumerate(fills):
             if f["bar"] != t:
                 continue
-            q, base, price = f["quantity"], f["base"], f["price"]
-            latest = t - (1 if f["reason"] in ("delisting", "membership") else earliest)
+            a, q, base, price = f["asset"], f["quantity"], f["base"], f["price"]
+            is_inside = f["reason"] in INSIDE and case.get("rules_on", "intrabar") == "intrabar"
+            is_early = is_inside or f["reason"] in ("delisting", "membership")
+            latest = t - (1 if is_early else earliest)
             if not f["decision_bar"] <= latest:
                 _fail(ledger, t, f"fill {i} decision_bar", f"<= {latest}", f["decision_bar"])
             if f["reason"] == "delisting":
                 wants = {"price": base, "commission": 0.0, "spread": 0.0, "slippage": 0.0}
             else:
+                spread, slip = _of(case, "half_spread_bps", a) / 1e4, _of(case, "slippage_bps", a) / 1e4
+                impact = _impact(case, t, a, abs(q))
+                total = spread + slip + impact
+                shrink = min(1.0, 0.5 / total) if total > 0 else 1.0
                 wants = {
-                    "base": bases[t][f["asset"]],
-                    "price": base * (1 + math.copysign(fraction, q)),
-                    "commission": _commission(case, abs(q), abs(q) * price),
-                    "spread": half_spread * shrink * abs(q) * base,
+                    "base": base if is_inside else bases[t][a],  # the level is not known here
+                    "price": base * (1 + math.copysign(total * shrink, q)),
+                    "commission": _commission(case, a, abs(q), abs(q) * price),
+                    "spread": spread * shrink * abs(q) * base,
                     "slippage": slip * shrink * abs(q) * base,
+                    "impact": impact * shrink * abs(q) * base,
                 }
             for column, want in wants.items():
-                if not close_enough(want, f[column], ledger.start_cash if column in FILL_MONEY else 1.0):
-                    _fail(ledger, t, f"fill {i} {column} (rebuilt)", want, f[column])
-            costs += f["commission"] + f["spread"] + f["slippage"]
+                if not close_enough(
+                    want, f.get(column, 0.0), ledger.start_cash if column in FILL_MONEY else 1.0
+                ):
+                    _fail(ledger, t, f"fill {i} {column} (rebuilt)", want, f.get(column, 0.0))
+            costs += f["commission"] + f["spread"] + f["slippage"] + f.get("impact", 0.0)
             cash -= q * price + f["commission"]
-            held[f["asset"]] += q
+            held[a] += q
         if not close_enough(cash, expect["cash"][t], ledger.start_cash):
             _fail(ledger, t, "cash (rebuilt)", cash, expect["cash"][t])
         for a in range(ledger.n_assets):
@@ -296,10 +356,29 @@ def rebuild(ledger: Ledger) -> None:
             _fail(ledger, t, "costs (rebuilt)", costs, expect["bars"]["costs"][t])
 
 
-def _commission(case: Mapping[str, Any], size: float, notional: float) -> float:
-    variable = case.get("per_share", 0.0) * size + case.get("commission_bps", 0.0) / 1e4 * notional
-    cap = case.get("max_commission_frac", 0.0) * notional
-    return min(max(variable, case.get("min_commission", 0.0)), cap if cap > 0 else math.inf)
+def _of(case: Mapping[str, Any], name: str, asset: int) -> float:
+    value = case.get(name, 0.0)
+    return value[asset] if isinstance(value, list) else value
+
+
+def _event(case: Mapping[str, Any], name: str, t: int, asset: int, nothing: float) -> float:
+    value = case[name][t][asset] if name in case else nothing
+    return nothing if math.isnan(value) else value
+
+
+def _impact(case: Mapping[str, Any], t: int, asset: int, size: float) -> float:
+    k = _of(case, "impact", asset)
+    if k == 0:
+        return 0.0
+    adv = case["adv"][t - 1][asset] * _event(case, "split", t, asset, 1.0)
+    fraction = k * case["sigma"][t - 1][asset] * math.sqrt(size / adv)
+    return 0.0 if math.isnan(fraction) else fraction
+
+
+def _commission(case: Mapping[str, Any], asset: int, size: float, notional: float) -> float:
+    variable = _of(case, "per_share", asset) * size + _of(case, "commission_bps", asset) / 1e4 * notional
+    cap = _of(case, "max_commission_frac", asset) * notional
+    return min(max(variable, _of(case, "min_commission", asset)), cap if cap > 0 else math.inf)
 
 
 def _series(ledger: Ledger, column: str, want: list[float], have: Any, unit: float) -> None:

@@ -113,6 +113,14 @@ def test_the_real_panel_agrees_with_the_exchange(tmp_path: Path) -> None:
         assert closes.sum() == count
         np.testing.assert_array_equal(closes[:-1], plain.closes_period(period)[:-1])
     assert panel.closes_period("week")[-1] and not plain.closes_period("week")[-1]
+    for one in (panel, plain):
+        for stop in (1, 5, 17):
+            np.testing.assert_array_equal(
+                one.closes_period("week", stop)[:-1], one.closes_period("week")[: stop - 1]
+            )
+    assert not any(plain.closes_period("week", stop)[-1] for stop in range(1, 20)), (
+        "what comes later is not seen"
+    )
     assert panel.digest(["close"], 9) != plain.digest(["close"], 9)
 
 

@@ -11,20 +11,35 @@ import backtest_farm as bf
 N_BARS, N_ASSETS = 180, 20
 STRATEGY = bf.TopN(signal=bf.factor.momentum(15, 2), n=5, rebalance=4)
 COSTS = bf.Costs(commission_bps=7.0, half_spread_bps=3.0, slippage_bps=1.0)
+MONEY = ("open", "high", "low", "close", "atr", "dividend")
+SHOWN = {
+    "below_lot", "below_minimum", "in_band", "no_cash", "stop_loss", "atr_stop", "trailing", "take_profit",
+    "time_exit", "drawdown_halt", "cooldown", "capped", "no_volume", "halted", "no_price",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Long bars and ends of life of a small market with gaps and late listings."""
+    """Long bars and ends of life of a small market with gaps and late listings, and with whatever rules,
+    limits, costs and events read."""
     panel = bf.synthetic_panel(
         tmp_path_factory.mktemp("meta") / "panel", n_bars=N_BARS, n_assets=N_ASSETS, seed=8
     )
-    columns = {
-        "timestamp": np.repeat(panel.timestamps, N_ASSETS),
-        "symbol": list(panel.symbols) * N_BARS,
-        **{name: panel[name].reshape(-1) for name in ("open", "high", "low", "close", "volume")},
+    tables = {name: panel[name].reshape(-1) for name in ("open", "high", "low", "close", "volume")}
+    rng = np.random.default_rng(2)
+    close = tables["close"]
+    rare = rng.random((2, close.size)) < 0.01
+    tables |= {
+        "atr": close * rng.uniform(0.01, 0.03, close.size),
+        "sigma": rng.uniform(0.005, 0.03, close.size),
+        "adv": rng.uniform(1e4, 1e6, close.size),
+        "split": np.where(rare[0], rng.choice([2.0, 0.5, 1.25], close.size), np.nan),
+        "dividend": np.where(rare[1], 0.01 * close, np.nan),
     }
-    bars = pl.DataFrame(columns).filter(pl.col("close").is_not_nan())
+    stamps, symbols = np.repeat(panel.timestamps, N_ASSETS), list(panel.symbols) * N_BARS
+    bars = pl.DataFrame({"timestamp": stamps, "symbol": symbols, **tables}).filter(
+        pl.col("close").is_not_nan()
+    )
     known = np.flatnonzero(panel.ends.bar < N_BARS)
     ends = pl.DataFrame(
         {
@@ -57,17 +72,55 @@ def rules(fill: str, money: float) -> dict[str, object]:
     return {"fill": fill, "costs": costs, "limits": limits}
 
 
+def everything(fill: str, money: float) -> dict[str, object]:
+    """Settings with rules, constraints, a volume cap, impact, rates and events."""
+    costs = bf.Costs(
+        commission_bps=2.0, impact=0.4, borrow_rate=0.05, interest_rate=0.03, min_commission=2.0 * money
+    )
+    limits = {"gross": 1.1, "group": 0.5, "max_weight": 0.3, "participation": 0.05, "carry": True}
+    protects = {
+        "stop_loss": 0.035, "take_profit": 0.07, "trailing": 0.05, "trailing_step": 0.002, "atr_stop": 2.0,
+        "max_bars": 12, "cooldown": 4, "halt_drawdown": 0.04, "halt_bars": 3,
+    }  # fmt: skip
+    on = "close" if fill == "same_close" else "intrabar"
+    return {
+        "fill": fill,
+        "costs": costs,
+        "limits": bf.Limits(**limits),
+        "rules": bf.Rules(**protects, on=on),
+        "events": True,
+    }
+
+
+def market_at(path, bars: pl.DataFrame, ends: pl.DataFrame, later: pl.DataFrame | None = None) -> bf.Panel:
+    """Build the market, append what comes later, and add its groups: by the last letter of a symbol."""
+    panel = bf.Panel.build(bars, path, ends=ends if later is None else None)
+    if later is not None:
+        panel = panel.append(later).with_ends(ends)
+    groups = ["ABC"[ord(symbol[-1]) % 3] for symbol in panel.symbols]
+    return panel.with_static("sector", pl.DataFrame({"symbol": panel.symbols, "sector": groups}))
+
+
 def all_kinds(
-    bars: pl.DataFrame, ends: pl.DataFrame, path, symbols: list[str], money: float = 1.0, **options
+    bars: pl.DataFrame,
+    ends: pl.DataFrame,
+    path,
+    symbols: list[str],
+    money: float = 1.0,
+    later: pl.DataFrame | None = None,
+    **options,
 ) -> list[bf.Result]:
-    """Run a strategy and a table of weights, each plain and with rules."""
-    panel = bf.Panel.build(bars, path, ends=ends)
+    """Run a strategy and a table of weights, each plain, with limits, and with everything there is."""
+    panel = market_at(path, bars, ends, later)
     weights = weights_of(panel, symbols)
     return [
         bf.run(panel, STRATEGY, costs=COSTS, **options),
         bf.run(panel, weights, costs=COSTS, **options),
         bf.run(panel, STRATEGY, **rules("same_close", money), **options),
         bf.run(panel, weights, **rules("next_close", money), **options),
+        bf.run(panel, STRATEGY, **everything("next_open", money), **options),
+        bf.run(panel, weights, **everything("same_close", money), **options),
+        bf.run(panel, weights, **everything("next_close", money), **options),
     ]
 
 
@@ -80,8 +133,12 @@ def names(source) -> list[str]:
 def base(source, names, tmp_path_factory) -> list[bf.Result]:
     results = all_kinds(*source, tmp_path_factory.mktemp("base") / "p", names)
     assert all(result.counters["fills"] > 100 for result in results)
-    for name in ("below_lot", "below_minimum", "in_band", "no_cash"):
+    for name in SHOWN:
         assert any(result.counters[name] for result in results), name
+    for result in results[4:]:
+        for name in ("financing", "dividends", "costs"):
+            assert result.equity[name].abs().sum() > 0, name
+        result.check_ledger()
     return results
 
 
@@ -97,11 +154,12 @@ def test_shuffled_rows_and_columns(source, base, names, tmp_path) -> None:
 
 def test_twice_the_money(source, base, names, tmp_path) -> None:
     bars, ends = source
-    bars = bars.with_columns(pl.col("open", "high", "low", "close") * 2.0)
+    bars = bars.with_columns(pl.col(*MONEY) * 2.0)
     ends = ends.with_columns(pl.col("payout") * 2.0)
     for one, two in zip(base, all_kinds(bars, ends, tmp_path / "p", names, money=2.0, cash=2e6), strict=True):
         assert (two.equity["equity"] / 2.0).to_list() == one.equity["equity"].to_list()
-        assert (two.equity["cash"] / 2.0).to_list() == one.equity["cash"].to_list()
+        for name in ("cash", "costs", "financing", "dividends"):
+            assert (two.equity[name] / 2.0).to_list() == one.equity[name].to_list()
         assert two.fills["quantity"].to_list() == one.fills["quantity"].to_list()
         assert two.counters == one.counters
         for name in set(one.metrics) - {"costs"}:
@@ -133,22 +191,32 @@ def test_data_after_the_window(source, names, tmp_path) -> None:
     cut = stamps[N_BARS // 2]
     ends = ends.filter(pl.col("date") <= cut)
     noise = pl.when(pl.col("timestamp") > cut).then(3.0).otherwise(1.0)
-    other = bars.with_columns(pl.col("open", "high", "low", "close") * noise)
+    other = bars.with_columns(pl.col("open", "high", "low", "close", "volume", "atr", "sigma", "adv") * noise)
     shorter = bars.filter(pl.col("timestamp") <= cut)
     digest = []
     for at, frame in enumerate((bars, other, shorter)):
-        panel = bf.Panel.build(frame, tmp_path / str(at), ends=ends)
-        digest.append(bf.run(panel, STRATEGY, end=cut, costs=COSTS).digest)
+        panel = market_at(tmp_path / str(at), frame, ends)
+        settings = [{"costs": COSTS}, everything("next_open", 1.0), everything("same_close", 1.0)]
+        digest.append([bf.run(panel, STRATEGY, end=cut, **each).digest for each in settings])
     assert digest[0] == digest[1]
     # A symbol listed only after the cut is missing from the shorter panel; ids shift, bytes may not.
     assert digest[2] == digest[0]
 
 
+def test_bars_that_were_appended(source, base, names, tmp_path) -> None:
+    bars, ends = source
+    cut = bars["timestamp"].unique().sort()[2 * N_BARS // 3]
+    first, later = bars.filter(pl.col("timestamp") < cut), bars.filter(pl.col("timestamp") >= cut)
+    assert set(first["symbol"]) == set(names), "who lists later comes later in the panel's order"
+    assert digests(all_kinds(first, ends, tmp_path / "p", names, later=later)) == digests(base)
+
+
 def test_the_equity_of_a_prefix_does_not_see_the_future(source, base, tmp_path) -> None:
-    panel = bf.Panel.build(source[0], tmp_path / "p", ends=source[1])
+    panel = market_at(tmp_path / "p", *source)
     cut = panel.timestamps[99]
-    part = bf.run(panel, STRATEGY, end=cut, costs=COSTS)
-    assert part.equity["equity"].to_list() == base[0].equity["equity"][:100].to_list()
+    for at, settings in ((0, {"costs": COSTS}), (4, everything("next_open", 1.0))):
+        part = bf.run(panel, STRATEGY, end=cut, **settings)
+        assert part.equity["equity"].to_list() == base[at].equity["equity"][:100].to_list()
 
 
 def test_split_of_cash_between_two_equal_books(source, base, names, tmp_path) -> None:

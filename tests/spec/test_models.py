@@ -14,7 +14,9 @@ from backtest_farm.spec import (
     Execution,
     Keep,
     Limits,
+    Rules,
     Spec,
+    Trading,
     Window,
     axis,
     has_axes,
@@ -22,6 +24,7 @@ from backtest_farm.spec import (
     replaced,
 )
 
+COST = "is not allowed: give a finite number >= 0 or 'static:NAME'"
 COUNT = "is not allowed: give a whole number from 1 to 1,000"
 MOMENT = "is not allowed: give a date such as 2017-10-31 or a time such as 2017-10-31T09:30:00 (UTC)"
 
@@ -39,6 +42,14 @@ GOOD = [
     (Window, "start", "2015-01-02T09:30:00+02:00", dt.datetime(2015, 1, 2, 7, 30)),
     (Window, "end", None, None),
     (Window, "start", "auto", "auto"),
+    (Costs, "borrow_rate", "static:borrow", "static:borrow"),
+    (Costs, "impact", "static:k", "static:k"),
+    (Costs, "interest_rate", -0.005, -0.005),
+    (Costs, "debit_rate", None, None),
+    (Limits, "positions", 0, 0),
+    (Limits, "net", 0, 0.0),
+    (Rules, "halt_bars", 0, 0),
+    (Rules, "stop_loss", 1.5, 1.5),
 ]
 
 BAD = [
@@ -61,11 +72,57 @@ BAD = [
         Execution,
         "fil",
         "next_open",
-        "fil: unknown key: did you mean 'fill'? (valid: cash, fill, sizing)",
+        "fil: unknown key: did you mean 'fill'? (valid: cash, events, fill, sizing)",
     ),
     (Limits, "max_wait", [1, 2], "max_wait: [1, 2] " + COUNT + "; several values are written axis([...])"),
-    (Costs, "slippage_bps", -1e-9, "slippage_bps: -1e-09 is not allowed: give a finite number >= 0"),
-    (Costs, "slippage_bps", "{x}", "slippage_bps: '{x}' is not allowed: give a finite number >= 0"),
+    (Costs, "slippage_bps", -1e-9, "slippage_bps: -1e-09 " + COST),
+    (Costs, "slippage_bps", "{x}", "slippage_bps: '{x}' " + COST + "; (valid: static:NAME)"),
+    (Costs, "per_share", "0.01", "per_share: '0.01' " + COST + ", without quotes"),
+    (Costs, "commission_bps", "fee", "commission_bps: 'fee' " + COST + "; (valid: static:NAME)"),
+    (
+        Costs,
+        "borrow_rate",
+        "static:",
+        "borrow_rate: 'static:' " + COST + "; did you mean 'static:NAME'? (valid: static:NAME)",
+    ),
+    (Costs, "half_spread_bps", float("inf"), "half_spread_bps: inf " + COST),
+    (Costs, "impact", -0.5, "impact: -0.5 is not allowed: give a finite number >= 0 or 'static:NAME'"),
+    (Costs, "sigma", "", "sigma: '' is not allowed: give text"),
+    (Costs, "adv", None, "adv: None is not allowed: give text"),
+    (Costs, "interest_rate", "2%", "interest_rate: '2%' is not allowed: give a finite number"),
+    (Costs, "debit_rate", float("nan"), "debit_rate: nan is not allowed: give a finite number"),
+    (Limits, "positions", -1, "positions: -1 is not allowed: give a whole number from 0 to 1,000,000,000"),
+    (Limits, "positions", 2.5, "positions: 2.5 is not allowed: give a whole number from 0 to 1,000,000,000"),
+    (Limits, "max_weight", -0.1, "max_weight: -0.1 is not allowed: give a finite number >= 0"),
+    (Limits, "group", "0.3", "group: '0.3' is not allowed: give a finite number >= 0, without quotes"),
+    (Limits, "group_by", "", "group_by: '' is not allowed: give text"),
+    (Limits, "gross", True, "gross: True is not allowed: give a finite number >= 0"),
+    (Limits, "net", float("inf"), "net: inf is not allowed: give a finite number >= 0"),
+    (Limits, "turnover", -1, "turnover: -1 is not allowed: give a finite number >= 0"),
+    (Limits, "over", "drop", "over: 'drop' is not allowed: (valid: reject, scale)"),
+    (Limits, "participation", None, "participation: None is not allowed: give a finite number >= 0"),
+    (Limits, "carry", 1, "carry: 1 is not allowed: give true or false"),
+    (Execution, "events", "yes", "events: 'yes' is not allowed: give true or false"),
+    (Rules, "stop_loss", -0.1, "stop_loss: -0.1 is not allowed: give a finite number >= 0"),
+    (Rules, "take_profit", None, "take_profit: None is not allowed: give a finite number >= 0"),
+    (
+        Rules,
+        "atr_stop",
+        [1, 2],
+        "atr_stop: [1, 2] is not allowed: give a finite number >= 0; several values are written axis([...])",
+    ),
+    (Rules, "atr", "", "atr: '' is not allowed: give text"),
+    (Rules, "max_bars", 2.5, "max_bars: 2.5 is not allowed: give a whole number from 0 to 1,000,000,000"),
+    (Rules, "cooldown", -1, "cooldown: -1 is not allowed: give a whole number from 0 to 1,000,000,000"),
+    (Rules, "halt_bars", 0.5, "halt_bars: 0.5 is not allowed: give a whole number from 0 to 1,000,000,000"),
+    (Rules, "on", "open", "on: 'open' is not allowed: (valid: close, intrabar)"),
+    (
+        Rules,
+        "stoploss",
+        0.1,
+        "stoploss: unknown key: did you mean 'stop_loss'? (valid: atr, atr_stop, cooldown, halt_bars, "
+        "halt_drawdown, max_bars, on, stop_loss, take_profit, trailing, trailing_floor, trailing_step)",
+    ),
     (Window, "end", "auto", "end: 'auto' " + MOMENT),
     (Window, "start", "Auto", "start: 'Auto' " + MOMENT + " or 'auto'; did you mean 'auto'? (valid: auto)"),
     (Window, "start", 2015, "start: 2015 " + MOMENT + " or 'auto'"),
@@ -124,7 +181,105 @@ def test_a_date_as_end_covers_the_times_of_its_day():
 
 
 def test_all_costs_are_zero_unless_given():
-    assert {value for _, value in Costs()} == {0.0}
+    named = {"sigma": "sigma", "adv": "adv", "debit_rate": None}
+    assert dict(Costs()) == dict.fromkeys(Costs.model_fields, 0.0) | named
+
+
+@pytest.mark.parametrize("name", ["trailing", "trailing_floor", "halt_drawdown"])
+def test_a_fall_by_the_whole_price_is_no_level(name):
+    with pytest.raises(InputError) as caught:
+        Rules(**{name: 1})
+    (told,) = caught.value.faults
+    assert told.startswith(f"{name}: 1 is not allowed: give a finite number >= 0")
+
+
+EXITS = "stop_loss or take_profit or trailing or atr_stop or max_bars"
+
+
+@pytest.mark.parametrize(
+    ("spec", "name", "value", "needs", "on"),
+    [
+        (Rules, "trailing_step", 0.01, "trailing", {"trailing": 0.05}),
+        (Rules, "trailing_floor", 0.01, "trailing", {"trailing": 0.05}),
+        (Rules, "halt_bars", 5, "halt_drawdown", {"halt_drawdown": 0.2}),
+        (Rules, "cooldown", 5, EXITS, {"max_bars": 3}),
+        (Limits, "carry", True, "participation", {"participation": 0.1}),
+    ],
+)
+def test_a_parameter_that_does_nothing_is_refused(spec, name, value, needs, on):
+    says = f"{name} without {needs} does nothing: give {needs} too, or leave {name} out"
+    for given in (value, axis([value])):
+        with pytest.raises(InputError) as caught:
+            spec(**{name: given})
+        assert caught.value.faults == (says,)
+    assert getattr(spec(**{name: value, **on}), name) == value
+    # A grid may switch the rule off in some of its trials.
+    grid = {rule: axis([0, each]) for rule, each in on.items()}
+    assert has_axes(spec(**{name: value, **grid})) == [*on]
+
+
+def test_costs_and_rules_take_axes_of_numbers_and_names():
+    costs = Costs.from_file(
+        {"commission_bps": [5, "static:fee"], "impact": {"start": 0, "stop": 1, "step": 0.5}}, "costs"
+    )
+    assert costs == Costs(commission_bps=axis([5, "static:fee"]), impact=axis([0, 0.5, 1.0]))
+    rules = Rules.from_file(
+        {"stop_loss": [0, 0.1], "halt_bars": [None, 5], "on": ["close"], "halt_drawdown": 0.2}, "rules"
+    )
+    assert rules == Rules(
+        stop_loss=axis([0, 0.1]), halt_bars=axis([None, 5]), on=axis(["close"]), halt_drawdown=0.2
+    )
+    for spec in (costs, rules):
+        assert type(spec).from_file(spec.model_dump(mode="json"), "spec") == spec
+    with pytest.raises(InputError) as caught:
+        Costs.from_file({"commission_bps": [5, "fee"]}, "costs")
+    assert caught.value.faults[0].startswith("commission_bps[1]: 'fee' " + COST)
+
+
+def stages(spec):
+    return {leaf.path: leaf.stage for leaf in leaves_of(spec)}
+
+
+def test_what_decides_which_data_is_read_is_of_the_stage_filter():
+    found = stages(Trading(rules=Rules()))
+    assert {path for path, stage in found.items() if stage == "filter"} == {
+        "events", "costs.impact", "costs.sigma", "costs.adv", "limits.group", "limits.group_by",
+        "limits.participation", "rules.atr",
+    }  # fmt: skip
+    assert found["rules.stop_loss"] == found["limits.positions"] == "execution"
+    assert found["costs.borrow_rate"] == "costs"
+
+
+@pytest.mark.parametrize("given", ["static:fee", axis([5, "static:fee"]), axis(["static:a", "static:b"])])
+def test_a_cost_by_asset_is_of_the_stage_filter(given):
+    found = stages(Costs(slippage_bps=given, per_share=axis([0, 1])))
+    assert (found["slippage_bps"], found["per_share"]) == ("filter", "costs")
+
+
+@pytest.mark.parametrize(
+    ("parts", "fields", "offered", "statics"),
+    [
+        ({}, (), (), ()),
+        ({"costs": {"sigma": "s", "adv": "a"}}, (), (), ()),
+        ({"costs": {"impact": 0.5, "sigma": "s"}}, ("adv", "s"), (), ()),
+        ({"costs": Costs(impact=axis([0, 1]), adv=axis(["a", "b"]))}, ("a", "b", "sigma"), (), ()),
+        ({"costs": {"per_share": "static:x", "borrow_rate": "static:b"}}, (), (), ("b", "x")),
+        (
+            {"costs": axis([Costs(), Costs(slippage_bps=axis([1, "static:x"]))])},
+            (),
+            (),
+            ("x",),
+        ),
+        ({"limits": {"participation": 0.1}}, ("volume",), (), ()),
+        ({"limits": {"group_by": "country"}}, (), (), ()),
+        ({"limits": Limits(group=axis([None, 0]), group_by="country")}, (), (), ("country",)),
+        ({"rules": {"max_bars": 5}}, (), ("atr", "high", "low"), ()),
+        ({"rules": axis([None, Rules(atr=axis(["p", "q"]))])}, (), ("high", "low", "p", "q"), ()),
+        ({"events": axis([False, True])}, (), ("dividend", "split"), ()),
+    ],
+)
+def test_what_trading_reads_of_a_panel(parts, fields, offered, statics):
+    assert Trading(**parts).reads == (fields, offered, statics)
 
 
 def test_axes_are_found_by_path():

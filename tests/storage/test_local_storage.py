@@ -36,6 +36,55 @@ def test_a_file_is_never_replaced(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["a"], "the loser's temporary file is gone"
 
 
+def test_a_file_can_be_removed_and_put_again(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    storage.put_new("a/b", b"1")
+    storage.remove("a/b")
+    storage.remove("a/b")
+    assert storage.list("") == []
+    storage.put_new("a/b", b"2")
+    assert storage.read("a/b") == b"2"
+    with pytest.raises(StoreError, match="could not be removed"):
+        storage.remove("a")
+
+
+def test_users_share_and_one_can_be_alone(tmp_path: Path) -> None:
+    one, other = LocalStorage(tmp_path), LocalStorage(tmp_path)
+    with one.hold(alone=False), other.hold(alone=False), pytest.raises(StoreError, match="at work"):
+        one.hold(alone=True).__enter__()
+    for second in (True, False):
+        with one.hold(alone=True), pytest.raises(StoreError, match="at work"):
+            other.hold(alone=second).__enter__()
+    with one.hold(alone=True):
+        pass
+    assert one.list("") == [], "what locks is no file of the storage"
+
+
+def test_a_failure_of_who_holds_is_its_own(tmp_path: Path) -> None:
+    with pytest.raises(BlockingIOError, match="mine"), LocalStorage(tmp_path).hold(alone=True):
+        raise BlockingIOError("mine")
+    with LocalStorage(tmp_path).hold(alone=True):
+        pass
+
+
+def test_where_locks_are_not_known_nobody_can_be_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("backtest_farm.storage.local.fcntl.flock", unknown)
+    with LocalStorage(tmp_path).hold(alone=False):
+        pass
+    with pytest.raises(StoreError, match=r"could not be locked: .*not implemented\n  -> check rights"):
+        LocalStorage(tmp_path).hold(alone=True).__enter__()
+
+
+def test_what_is_no_place_is_named() -> None:
+    with pytest.raises(InputError, match="None is no place for a study"):
+        open_storage(None)  # type: ignore[arg-type]
+
+
 def test_of_racing_threads_one_wins(tmp_path: Path) -> None:
     for turn in range(20):
         wins: list[int] = []

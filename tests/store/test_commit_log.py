@@ -95,9 +95,9 @@ def test_strange_files_and_later_formats_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"no records[\s\S]*log/notes.txt"):
         read(tmp_path)
     (tmp_path / "log" / "notes.txt").unlink()
-    body = {**json.loads(files[3].read_text())["body"], "format": 2}
+    body = {**json.loads(files[3].read_text())["body"], "format": 3}
     files[3].write_text(canonical_json({"body": body, "sha256": digest_bytes(canonical_json(body).encode())}))
-    with pytest.raises(StoreError, match="has format 2, this version reads 1"):
+    with pytest.raises(StoreError, match="has format 3, this version reads up to 2"):
         read(tmp_path)
 
 

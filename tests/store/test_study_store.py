@@ -50,6 +50,23 @@ def test_another_spec_is_refused_and_the_difference_shown(tmp_path: Path) -> Non
     assert sorted(path for path in tmp_path.rglob("*")) == before
 
 
+def test_digests_are_short_and_told_only_when_nothing_else_differs(tmp_path: Path) -> None:
+    one, other = "a" * 30 + "01", "b" * 64
+    create(tmp_path, data_digests={"x": one}, sweep_id=one, universes=[[{"of": "all", "by": None}, one]])
+    with pytest.raises(StoreError) as caught:
+        create(
+            tmp_path, data_digests={"x": other}, sweep_id=other, universes=[[{"of": "us", "by": None}, one]]
+        )
+    a, b = one[:12], other[:12]
+    assert caught.value.faults == (
+        f'data_digests.x: "{a}" -> "{b}"',
+        f'universes: [[{{"of": "all"}}, "{a}"]] -> [[{{"of": "us"}}, "{a}"]]',
+    )
+    with pytest.raises(StoreError) as caught:
+        create(tmp_path, n=11, data_digests={"x": other}, sweep_id=other, sweep={"window": {"end": "2010"}})
+    assert caught.value.faults == ("n: 10 -> 11", 'window.end: (absent) -> "2010"')
+
+
 def test_a_long_difference_is_cut(tmp_path: Path) -> None:
     create(tmp_path, axes={f"a{i:02d}": i for i in range(30)})
     with pytest.raises(StoreError, match="and 10 more"):

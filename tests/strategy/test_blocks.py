@@ -36,13 +36,13 @@ def test_weight_is_equal_or_a_number_even_on_one_axis():
         ({"weight": float("inf")}, "weight: inf is not allowed"),
         (
             {"signal": "momentum"},
-            "signal: 'momentum' is not allowed: give a mapping with factor: beta or ema_ratio or",
+            "signal: 'momentum' is not allowed: give a mapping with factor: atr or beta or",
         ),
         (
             {"signal": {"factor": "momentun", "lookback": 5}},
             "signal.factor: 'momentun' is not allowed: did you mean 'momentum'?",
         ),
-        ({"signal": {"lookback": 5}}, "signal.factor: is missing: give 'beta' or"),
+        ({"signal": {"lookback": 5}}, "signal.factor: is missing: give 'atr' or"),
         (
             {"signal": {"factor": ["momentum"], "lookback": 5}},
             "signal.factor: \"['momentum']\" is not allowed: did you mean 'momentum'?",
@@ -61,11 +61,7 @@ def test_refuses(changes, says):
 def test_missing_parts_are_named_with_what_they_take():
     with pytest.raises(InputError) as caught:
         TopN()
-    assert caught.value.faults == (
-        "signal: is missing: give a mapping with factor: beta or ema_ratio or expr or field or momentum or "
-        "rank or reversal or rsi or sma_ratio or volatility or zscore",
-        "n: is missing: give a whole number from 1 to 1,000,000,000",
-    )
+    assert caught.value.faults == ("n: is missing: give a whole number from 1 to 1,000,000,000",)
 
 
 def test_every_strategy_says_what_it_reads_and_from_when_on():
@@ -87,6 +83,7 @@ def test_every_strategy_says_what_it_reads_and_from_when_on():
     [
         (lambda: CrossOver(fast=20, slow=20), "fast 20 >= slow 20: the fast average needs fewer bars"),
         (lambda: ContextFilter(context="vix"), "a filter needs a level: give above or below"),
+        (lambda: ContextFilter(context="vix", above=20, below=30), "above 20 < below 30: every value is on"),
         (lambda: Quantiles(signal=momentum(5), quantile=1.5), "quantile: 1.5 is not allowed"),
         (lambda: Quantiles(signal=momentum(5), quantile=0.6), "the two sides would share assets"),
         (lambda: Quantiles(signal=momentum(5), quantile=0.1, short=-1), "short: -1 is not allowed"),
@@ -98,3 +95,9 @@ def test_wrong_strategies_are_named(make, says):
     with pytest.raises(InputError) as caught:
         make()
     assert says in str(caught.value)
+
+
+def test_a_filter_may_be_on_outside_of_a_range_or_at_any_other_value():
+    assert ContextFilter(context="vix", above=30, below=20).above == 30
+    assert ContextFilter(context="vix", above=20, below=20).below == 20
+    assert ContextFilter(context="vix", above=axis([10, 30]), below=20).below == 20

@@ -251,6 +251,42 @@ def test_verify_reads_everything_and_replays_a_sample(small_panel, place) -> Non
     assert study.verify()["replayed"] == []
 
 
+def test_compact_changes_files_and_nothing_else(small_panel, place) -> None:
+    run(sweep_over(small_panel, **WIDER), place, extend=True)
+    studies = [bf.Study.open(place, sweep=number) for number in (1, 2)]
+    before = [(study.digest, study.trials().collect(), study.best(3), study.summary()) for study in studies]
+    history, curves = studies[0].sweeps(), sorted((place / "curves").iterdir())
+    fresh = bf.Study.open(place)  # has read no rows when the files go
+    done = bf.Study.open(place).compact()
+    assert (done["fragments_before"], done["fragments_after"], done["removed"]) == (3 + 4, 2, 3 + 4)
+    assert done["bytes_after"] < done["bytes_before"]
+    assert fresh.trials().collect().height == N_WIDER and fresh.equity(0).height > 0
+    for number, study in (
+        (1, studies[0]),
+        (2, studies[1]),
+        (1, bf.Study.open(place, 1)),
+        (2, bf.Study.open(place)),
+    ):
+        digest, rows, best, counts = before[number - 1]
+        assert study.digest == digest and study.summary() == counts
+        assert_frame_equal(study.trials().collect(), rows)
+        assert_frame_equal(study.best(3), best)
+    found = bf.Study.open(place).verify(sample=2)
+    assert (found["fragments"], found["unused"], found["rows"]) == (2, 0, N_WIDER + N_TRIALS)
+    assert found["bytes"] == done["bytes_after"]
+    assert_frame_equal(studies[0].sweeps(), history)
+    assert sorted((place / "curves").iterdir()) == curves
+    assert bf.Study.open(place).compact()["removed"] == 0
+    assert run(sweep_over(small_panel, **WIDER), place).summary()["executed"] == 0
+    large = next((place / "fragments").iterdir())
+    large.write_bytes(large.read_bytes()[:-1])
+    with pytest.raises(StoreError) as caught:
+        bf.Study.open(place).verify()
+    assert len(caught.value.faults) <= 2 and large.name in caught.value.faults[0], (
+        "told once, not for each atom"
+    )
+
+
 def test_verify_names_every_fault_at_once(place) -> None:
     study = bf.Study.open(place)
     first, second, _ = sorted((place / "fragments").iterdir())

@@ -123,7 +123,13 @@ def test_a_study_can_be_copied_and_its_panel_moved(small_panel, finished, tmp_pa
     again = bf.Study.open(tmp_path / "study")
     with pytest.raises(PanelError, match="panel cannot be read") as caught:
         again.replay(5)
-    assert "panel=" in str(caught.value)
+    assert "panel=path" in str(caught.value)
+    assert again.replay(5, panel=str(where)).digest == study.replay(5, panel=where).digest
+    assert again.verify(sample=2, panel=where)["replayed"] == [0, N_TRIALS // 2]
+    with pytest.raises(InputError, match=r"5 is no panel\n  -> give a Panel, or the path of one"):
+        again.replay(5, panel=5)
+    with pytest.raises(PanelError, match="is no panel: it does not exist"):
+        again.replay(5, panel=tmp_path / "nowhere")
     assert (
         again.replay(5, panel=bf.Panel.open(where)).digest
         == study.replay(5, panel=bf.Panel.open(where)).digest
@@ -154,6 +160,14 @@ def test_a_damaged_fragment_is_noticed(finished, tmp_path) -> None:
     fragment.write_bytes(content)
     with pytest.raises(StoreError, match=fragment.name[:12]):
         bf.Study.open(copy).trials()
+
+
+def test_values_of_a_wrong_kind_are_named(study) -> None:
+    for sample in ("a", -1, 1.5, None):
+        with pytest.raises(InputError, match=f"sample is {sample!r}: give a whole number of trials"):
+            study.verify(sample)
+    with pytest.raises(InputError, match="4 is no file to write"):
+        study.export(4)
 
 
 def test_no_study_there(tmp_path) -> None:

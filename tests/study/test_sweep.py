@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import backtest_farm as bf
-from backtest_farm.errors import InputError, StoreError
+from backtest_farm.errors import InputError, PanelError, StoreError
 from tests.study.conftest import COMMISSIONS, LOOKBACKS, N_TRIALS, SCHEDULES, SIZES, sweep_over
 
 FILE = f"""
@@ -98,13 +98,14 @@ def test_ray_and_inline_give_one_digest(small_panel, finished, tmp_path, ray_exe
 def test_another_spec_is_refused(small_panel, finished) -> None:
     with pytest.raises(StoreError, match="holds another sweep") as caught:
         sweep_over(small_panel, cash=5.0).run(finished, executor="inline", progress=False)
-    assert "cash" in str(caught.value)
+    assert caught.value.faults == ("cash: 1000000 -> 5",), "its digests follow from that"
 
 
 def test_other_data_is_another_sweep(small_panel, finished, tmp_path) -> None:
     other = bf.synthetic_panel(tmp_path / "other", n_bars=150, n_assets=30, seed=5)
-    with pytest.raises(StoreError, match="holds another sweep"):
+    with pytest.raises(StoreError, match="holds another sweep") as caught:
         sweep_over(other).run(finished, executor="inline", progress=False)
+    assert [fault.partition(":")[0] for fault in caught.value.faults] == ["panel_ref.snapshot", "panel"]
 
 
 def test_an_unrelated_field_is_the_same_sweep(small_panel, finished) -> None:
@@ -157,7 +158,7 @@ def test_windows_and_other_axes(small_panel, tmp_path) -> None:
     [
         ({"window": {"start": "2100-01-01"}}, "no bar of the panel lies in the window"),
         ({"strategy": "momentum"}, "strategy"),
-        ({"profile": "zipline"}, "profile"),
+        ({"profile": "ziplin"}, "profile"),
         ({"wndow": {}}, "did you mean 'window'"),
     ],
 )
@@ -211,6 +212,40 @@ def test_an_axis_of_text_and_numbers_over_several_atoms(small_panel, tmp_path) -
     assert rows.height == 1600
     assert rows["weight"].value_counts().sort("weight").rows() == [("0.04", 800), ("equal", 800)]
     assert rows["costs.slippage_bps"].dtype == rows["costs.commission_bps"].dtype == pl.Float64
+
+
+def test_a_window_that_starts_before_the_panel_is_told_and_taken(small_panel, tmp_path, capsys) -> None:
+    sweep = sweep_over(small_panel, window={"start": "1999-01-04"})
+    plan, whole = sweep.plan(), sweep_over(small_panel).plan()
+    first, last = (small_panel.timestamps[bar].item() for bar in (0, -1))
+    said = f"the window starts on 1999-01-04, but the panel's first bar is {first}: trials start there"
+    assert plan["notices"] == [said] and whole["notices"] == []
+    assert (plan["first_bar"], plan["last_bar"]) == (first, last)
+    sweep.run(tmp_path / "study", executor="inline", progress=True)
+    assert said in capsys.readouterr().err
+    for start in (None, "auto", str(first), str(last)):
+        assert sweep_over(small_panel, window={"start": start}).plan()["notices"] == []
+
+
+def test_values_of_a_wrong_kind_are_named(small_panel, tmp_path) -> None:
+    sweep = sweep_over(small_panel)
+    for how, said in (
+        ({"workers": "2"}, "workers is '2': give a whole number"),
+        ({"workers": 1.5}, "workers is 1.5: give a whole number"),
+        ({"shard_seconds": "1"}, "shard_seconds is '1': give a number of seconds"),
+        ({"executor": 3}, "executor 3 is not known"),
+    ):
+        with pytest.raises(InputError, match=said):
+            sweep.run(tmp_path / "study", **how)
+    with pytest.raises(InputError, match="workers is '2'"):
+        sweep.plan(workers="2")
+    with pytest.raises(InputError, match=r"None is no place for a study\n  -> give the path"):
+        sweep.run(None)
+    with pytest.raises(InputError, match="5 is no place for a study"):
+        bf.Study.open(5)
+    with pytest.raises(PanelError, match=r"None is no place of a panel\n  -> give the path"):
+        bf.Panel.open(None)
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_look_back_beyond_the_data_is_refused(small_panel, tmp_path) -> None:

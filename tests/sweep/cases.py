@@ -37,7 +37,7 @@ def key_of(plan, number):
     """The key of a trial, from the whole document that it is a hash of."""
     trial = plan.trial(number)
     members = {planned.universe: planned.digest for planned in plan.universes}[plan.universe(number)]
-    data = plan.data_digests[inputs_key(trial.strategy)]
+    data = plan.data_digests[inputs_key(trial)]
     around = {"universe": members, "data": data, "code": plan.code_digest, "result_epoch": plan.result_epoch}
     return digest(key_document(trial, around))
 

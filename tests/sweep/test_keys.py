@@ -177,6 +177,6 @@ def test_golden_digests():
     )
     universe = PlannedUniverse(Universe(of="sp500"), "members")
     plan = Plan(spec, (universe,), {'[["close"],[]]': "data"}, "code", 1)
-    assert plan.sweep_id == "7c33ee37ddd3c07347e08355698b1cf2"
-    assert plan.key(0) == "35577be843d7bc50f0fa6a08a23a76d1"
-    assert plan.keys([13]) == ["e01c1dac503ec4432c510e7d48be1903"]
+    assert plan.sweep_id == "8b9dee24c93ac7dd52fa5fb3916fd234"
+    assert plan.key(0) == "61dbbb5747b5b0473b360b74faaf96ab"
+    assert plan.keys([13]) == ["1f17fd5f9e7c8a586251397f62b92fa9"]

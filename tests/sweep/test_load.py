@@ -225,7 +225,10 @@ BAD = {
         STRATEGY + "cash: [5, 6, 5.0]\n",
         "cash[2]: 5.0 stands here twice: [0] is the same value",
     ),
-    "axis at a fixed place": (STRATEGY + "profile: [default]\n", "profile: an axis cannot stand here"),
+    "axis at a fixed place": (
+        STRATEGY + "window: {start: [2015-01-02]}\n",
+        "window.start: an axis cannot stand here",
+    ),
     "wrong value in an alternative": (
         ALTERNATIVES.replace("[5, 10]", "[5, 0]"),
         "sweep.yaml:8: strategy.signal[1].fast[1]: 0 is not allowed: give a whole number",

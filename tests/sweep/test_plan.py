@@ -296,8 +296,7 @@ def test_each_trial_reads_the_data_of_its_own_inputs():
         '[["close"],["rate"]]',
     }
     for number in range(plan.n_trials):
-        strategy = plan.trial(number).strategy
-        assert inputs_key(strategy) in plan.data_digests
+        assert inputs_key(plan.trial(number)) in plan.data_digests
     assert plan.keys(range(plan.n_trials)) == [key_of(plan, number) for number in range(plan.n_trials)]
     vix_only = {**plan.data_digests, '[["close"],["vix"]]': "other"}
     other = plan_of(plan.spec, data_digests=vix_only)
@@ -370,6 +369,14 @@ def test_nothing_is_one_of_the_alternatives_of_a_filter():
     assert plan.trial(1).strategy.filter is None
     assert plan.trial(5).strategy.filter == ContextFilter(context="vix", above=30, action="flat")
     assert [len(plan.atom(index).numbers) for index in plan.atoms()] == [2, 2, 2]
+
+
+def test_a_pair_of_levels_that_is_always_on_is_refused_unless_where_leaves_it_out():
+    vix = ContextFilter(context="vix", above=axis([10, 30]), below=20)
+    parts = {"panel": "p", "strategy": TopN(signal=reversal(5), n=1, filter=vix)}
+    with pytest.raises(InputError, match="1 of 2 combinations are refused: above 10 < below 20"):
+        SweepSpec.from_python(**parts)
+    assert SweepSpec.from_python(**parts, where="filter.above > 10").where
 
 
 def test_zipped_axes_are_one_digit_at_their_slowest_stage():
