@@ -9,11 +9,13 @@ VENV := .venv
 PY   := $(VENV)/bin/python
 PIP  := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # make test PYTEST_ARGS="tests/panel -x"     make demo ARGS="--assets 100 --bars 1000"
+# make soak SUITE=contract ARGS="--books 100000"     SUITE=relations; all
 PYTEST_ARGS ?=
 ARGS        ?=
+SUITE       ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench peers clean which-python
+.PHONY: help demo test lint bench peers soak defects clean which-python
 
 help:  ## what can be made here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +36,12 @@ bench: $(VENV)/.installed  ## time one backtest, and a sweep inline and on local
 
 peers: $(VENV)/.installed-test  ## compare with other engines, each installed into tests/peers/.venv (minutes, 2.5 GB)
 	$(PY) -m pytest tests/peers -m "peers or not peers" $(PYTEST_ARGS)
+
+soak: $(VENV)/.installed-test  ## 20,000 generated books, kernel against reference, and relations between books (an hour)
+	$(PY) -m tests.soak $(SUITE) $(ARGS)
+
+defects: $(VENV)/.installed-test  ## put slips into copies of the kernel: do the tests notice? (ten minutes; writes docs/defects.md)
+	$(PY) -m tests.defects $(ARGS)
 
 clean:  ## remove .venv, caches and build results (never panels or studies)
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from backtest_farm.errors import FarmError, StoreError
+from backtest_farm.errors import FarmError, InputError, StoreError
 from backtest_farm.store import StudyStore
 
 if TYPE_CHECKING:
@@ -46,7 +46,13 @@ def verify(study: Study, store: StudyStore, sample: int, panel: Panel | None) ->
     fine = [number for number, status in zip(numbers, rows["status"], strict=True) if status == "ok"]
     picked = fine[:: max(1, len(fine) // sample)][:sample] if sample > 0 else []
     for number in [] if faults else picked:
-        checked(study.replay, number, panel=panel)
+        try:
+            study.replay(number, panel=panel)
+        except InputError as error:
+            hint = f"every file is as it was written; {error.hint}"
+            raise InputError(f"trials cannot run again: {error.message}", hint=hint) from error
+        except FarmError as error:
+            faults.append(error.message)
     if faults:
         raise StoreError(
             f"{store.uri} is not what was written",

@@ -22,20 +22,24 @@ def ranking_shift(study: Study, over: str, by: str, top: int) -> pl.DataFrame:
     import polars as pl
 
     columns = study.plan.columns
-    if over not in columns:
+    # A mapping that is there or not, such as rules, is varied by all that stands in it.
+    varied = [name for name in columns if name == over or name.startswith(f"{over}.")]
+    if not varied:
         raise InputError(
             f"{over!r} is not varied in this sweep: {nearest(over, columns)}",
             hint="make a sweep over it, such as fill: [next_open, next_close]",
         )
-    others = [name for name in columns if name != over]
+    others = [name for name in columns if name not in varied]
     if not others:
         raise InputError(
             f"only {over} is varied in this sweep: there is one trial for each value, and nothing to rank",
             hint="vary what you would choose by the ranking too",
         )
     study.best(top, by)  # refuses an unknown metric, and a number that is none
-    rows = study.trials().filter(status="ok").drop_nans(by).drop_nulls(by).select("trial", over, *others, by)
-    parts = {key[0]: part for key, part in rows.collect().partition_by(over, as_dict=True).items()}
+    rows = (
+        study.trials().filter(status="ok").drop_nans(by).drop_nulls(by).select("trial", *varied, *others, by)
+    )
+    parts = rows.collect().partition_by(*varied, as_dict=True, include_key=False, maintain_order=True)
     found: list[dict[str, Any]] = []
     for one, other in combinations(parts, 2):
         both = parts[one].join(parts[other], on=others, how="inner", nulls_equal=True, suffix="_other")
@@ -46,8 +50,8 @@ def ranking_shift(study: Study, over: str, by: str, top: int) -> pl.DataFrame:
         leaves = leaders[0].filter(~leaders[0].is_in(leaders[1].implode()))
         found.append(
             {
-                "from": str(one),
-                "to": str(other),
+                "from": _label(varied, one),
+                "to": _label(varied, other),
                 "trials": both.height,
                 "rank_correlation": both.select(pl.corr(by, f"{by}_other", method="spearman")).item(),
                 "top": len(leaders[0]),
@@ -60,3 +64,11 @@ def ranking_shift(study: Study, over: str, by: str, top: int) -> pl.DataFrame:
         "top": pl.Int64, "stay": pl.Int64, "leave": pl.List(pl.Int64),
     }  # fmt: skip
     return pl.DataFrame(found, schema)
+
+
+def _label(varied: list[str], values: tuple[Any, ...]) -> str:
+    """Return what a table calls one of the values that are compared."""
+    if len(varied) == 1:
+        return str(values[0])
+    told = zip((name.rpartition(".")[2] for name in varied), values, strict=True)
+    return ", ".join(f"{name} {value}" for name, value in told if value is not None) or "none"

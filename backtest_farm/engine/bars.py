@@ -28,6 +28,7 @@ from backtest_farm.kernel.book import DONE, NEED_ROWS, advance
 from backtest_farm.kernel.decisions import decide
 from backtest_farm.kernel.jit import jit
 from backtest_farm.kernel.state import Terms, frozen
+from backtest_farm.spec import shown
 from backtest_farm.strategy import Strategy
 from backtest_farm.strategy.own import speaking_of
 
@@ -91,7 +92,9 @@ class Bar:
         self.symbols = past.symbols
         self.state: dict[str, Any] = {}
         self._past, self._signal = past, signal
+        self._places = {name: at for at, name in enumerate(past.symbols)}
         self._fields: dict[str, np.ndarray] = {}
+        self._contexts: dict[str, np.ndarray] = {}
 
     def _turn(self, book: state.Book, row: Row) -> Self:
         """Go on to the bar at which the book stands."""
@@ -119,7 +122,9 @@ class Bar:
 
     def context(self, name: str) -> np.ndarray:
         """Return a context up to this bar: float64 (bar + 1,), read-only."""
-        return self._past.context(name)[: self.bar + 1]
+        if name not in self._contexts:
+            self._contexts[name] = self._past.context(name)
+        return self._contexts[name][: self.bar + 1]
 
     def target(self, weights: Any) -> None:
         """Decide: hold these parts of equity from the next fill on. Without a call nothing is decided.
@@ -136,11 +141,11 @@ class Bar:
             If a symbol is none of the panel's, the shape is another, or a weight is infinite.
         """
         if isinstance(weights, Mapping):
-            if unknown := [name for name in weights if name not in self.symbols]:
+            if unknown := [name for name in weights if name not in self._places]:
                 close = [each for each in self.symbols if each[:1] == str(unknown[0])[:1]][:10]
                 raise InputError(f"target: {unknown[0]!r} is no symbol: {nearest(str(unknown[0]), close)}")
             row = np.zeros(len(self.symbols))
-            row[[self.symbols.index(name) for name in weights]] = [*weights.values()]
+            row[[self._places[name] for name in weights]] = [*weights.values()]
         else:
             row = np.asarray(weights, float)
         if row.shape != self._wanted.shape:
@@ -285,7 +290,12 @@ def _told(past: PastPanel, start: int, strategy: Strategy, signal: np.ndarray | 
             return code
         _look(book, row)
         with speaking_of(strategy, "on_bar"):
-            strategy.on_bar(bar._turn(book, row))
+            given: Any = strategy.on_bar(bar._turn(book, row))  # type: ignore[func-returns-value]
+        if given is not None:
+            raise InputError(
+                f"on_bar() of {strategy.spec_name} returns {shown(given)}, which nobody reads",
+                hint="call ctx.target(weights) instead",
+            )
         if _listed(row, t):
             decide(book, terms, row.targets, scratch, t)
         return DONE

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from backtest_farm.engine.tile import Market
+from backtest_farm.kernel.slots import extremes
 from backtest_farm.kernel.state import DIVIDEND, SPLIT
 
 
@@ -136,16 +137,12 @@ def _happenings(market: Market) -> dict[int, list[tuple[int, int, float]]]:
 
 def _look(trade: _Trade, asset: int, stop: int, market: Market) -> None:
     """Let a trade take in the extremes of the bars before `stop` that it has not seen."""
-    for slab in market.slabs:
-        rows = slice(max(trade.seen - slab.first, 0), max(stop - slab.first, 0))
-        close = slab.close[rows, asset]
-        lived = _valid(close)
-        if not lived.any():
-            continue
-        for table in (slab.high, slab.low):
-            prices = table[rows, asset] if len(table) else close
-            known = np.where(_valid(prices), prices, close)[lived]
-            trade.observe([float(known.max()), float(known.min())])
+    for slab in market.slabs if trade.seen < stop else ():
+        first, last = max(trade.seen - slab.first, 0), min(stop - slab.first, len(slab.close))
+        if first < last:
+            best, worst = extremes(slab.high, slab.low, slab.close, asset, first, last)
+            # Without any bar there is nothing between infinities to take in.
+            trade.observe(price for price in (best, worst) if abs(price) != np.inf)
     trade.seen = max(trade.seen, stop)
 
 

@@ -136,20 +136,20 @@ def run(
             raise InputError("keep_mask and unit belong to arrays of targets, not to a strategy")
         usable(strategy)
         fits(panel, [strategy])
-        check_terms(panel, trading, units_of([strategy]))
         window = window_of(panel, trading.window, [strategy])
+        check_terms(panel, trading, units_of([strategy]), window.stop)
         parts = {name: getattr(trading, name) for name in (*Trading.model_fields, "reads")}
         spec = SimpleNamespace(strategy=strategy, **parts)
         # A user's signal is computed anew each time, so that prints, breakpoints and outside data work.
         return run_one(panel, window, spec, held, ranked_depth([strategy]), kept=False)
     window = window_of(panel, trading.window)
     rows = target_rows(panel.timestamps, panel.symbols, slice(*window), strategy_or_weights, unit, keep_mask)
-    check_terms(panel, trading, [rows.unit])
+    check_terms(panel, trading, [rows.unit], window.stop)
     every_bar = np.ones((1, window.stop - window.start), np.uint8)
     targets = listed_targets(rows.values, every_bar, rows.keep, UNITS[rows.unit])
     prepared = time.perf_counter()
     values = single_values(trading)
-    trial = terms_of(panel, 1, values, weight=1.0)
+    trial = terms_of(panel, window.stop, 1, values, weight=1.0)
     market = market_of(panel, window, held, used_by(panel, values, looked_at=True))
     tile = run_tile(market, trial, targets, record_bars=True, fill_rows=FILL_ROWS)
     seconds = {"signal": prepared - began, "simulation": time.perf_counter() - prepared}

@@ -115,6 +115,14 @@ def _first_signal(panel: Panel, strategy: AnyStrategy | Strategy) -> int:
     return first + strategy.warmup
 
 
+def _one(values: Values, path: str) -> Any:
+    """Return what all trials of a tile share, of those that have it: what decides what the tile reads."""
+    shared = {each for each in values(path) if each is not None}
+    if len(shared) != 1:
+        raise RuntimeError(f"trials with {len(shared)} values of {path} are in one tile")
+    return shared.pop()
+
+
 def used_by(panel: Panel, values: Values, *, looked_at: bool = False) -> tuple[tuple[str, str], ...]:
     """Return what the trials of a tile use of a panel beside opens and closes.
 
@@ -137,10 +145,10 @@ def used_by(panel: Panel, values: Values, *, looked_at: bool = False) -> tuple[t
     if any(values("limits.participation")):
         found["volume"] = "volume"
     if any(values("rules.atr_stop")):
-        found["atr"] = next(filter(None, values("rules.atr")))
+        found["atr"] = _one(values, "rules.atr")
     if any(values("costs.impact")):
-        found |= {name: values(f"costs.{name}")[0] for name in ("sigma", "adv")}
-    if any(values("events")):
+        found |= {name: _one(values, f"costs.{name}") for name in ("sigma", "adv")}
+    if _one(values, "events"):
         found |= {name: name for name in ("split", "dividend") if name in panel.fields}
     return tuple(found.items())
 
@@ -227,7 +235,7 @@ def run_trials(
             return _run_by_bar(panel, window, spec, universe, values, used, signal, recording)
         blocks = blocks_of(strategy, values, n_trials)
         fits(panel, {*blocks})
-        check_terms(panel, spec, units_of(blocks))
+        check_terms(panel, spec, units_of(blocks), window.stop)
         strategy, values = blocks[0], _block_values(blocks, values)
         # To one of a few depths, so that atoms share rankings.
         most = max((each.most_names or 0 for each in blocks), default=0)
@@ -236,7 +244,7 @@ def run_trials(
     ready = prepare(panel, window, strategy, signal, universe, rebalances, depth)
     portfolio = portfolio_terms(strategy, values)
     prepared = time.perf_counter()
-    trials = terms_of(panel, n_trials, values, schedule=ready.schedule, **portfolio)
+    trials = terms_of(panel, window.stop, n_trials, values, schedule=ready.schedule, **portfolio)
     market = market_of(panel, window, universe, used)
     tile = run_tile(market, trials, ready.targets, **recording)
     seconds = {"signal": prepared - began, "simulation": time.perf_counter() - prepared}
@@ -262,7 +270,7 @@ def _run_by_bar(
     field = None if signal is None else factor_field(panel, signal, window.stop)
     rows = None if field is None else field.values[window.start :]
     prepared = time.perf_counter()
-    market, terms = market_of(panel, window, universe, used), terms_of(panel, 1, values)
+    market, terms = market_of(panel, window, universe, used), terms_of(panel, window.stop, 1, values)
     past = PastPanel(panel, window.stop)
     tile = run_bars(past, window.start, market, terms, spec.strategy, rows, **recording)
     seconds = {"signal": prepared - began, "simulation": time.perf_counter() - prepared}
@@ -338,8 +346,8 @@ def portfolio_terms(strategy: AnyStrategy, values: Values) -> dict[str, Sequence
     return {"weight": [1.0]}
 
 
-def terms_of(panel: Panel, n_trials: int, values: Values, **portfolio: Any) -> Terms:
-    """Return the terms of trials: how each of them trades, and what its portfolio does."""
+def terms_of(panel: Panel, stop: int, n_trials: int, values: Values, **portfolio: Any) -> Terms:
+    """Return the terms of trials: how each trades before the bar `stop`, and what its portfolio does."""
 
     def coded(path: str, codes: Mapping[str, int]) -> list[int]:
         return [codes[each] for each in values(path)]
@@ -351,8 +359,7 @@ def terms_of(panel: Panel, n_trials: int, values: Values, **portfolio: Any) -> T
         asked = values(f"costs.{name}")
         if not any(isinstance(each, str) for each in asked):
             return asked
-        # One row of all: trials that read different columns are never in one tile.
-        return [numbers_of(panel, asked[0].removeprefix(STATIC))]
+        return [numbers_of(panel, _one(values, f"costs.{name}").removeprefix(STATIC), stop)]
 
     rules = {
         name: given(f"rules.{name}", 0.0) for name in state.RULES if name not in ("on_close", "halt_bars")
@@ -361,7 +368,7 @@ def terms_of(panel: Panel, n_trials: int, values: Values, **portfolio: Any) -> T
     caps: dict[str, Any] = {name: given(f"limits.{name}", np.inf) for name in state.CAPS if name != "reject"}
     group = None
     if np.isfinite(caps["group"]).any():
-        tags = panel.static(values("limits.group_by")[0])
+        tags = panel.static(_one(values, "limits.group_by"))
         known = sorted({str(tag) for tag in tags if tag is not None})
         group = np.array([-1 if tag is None else known.index(str(tag)) for tag in tags])
     interest = values("costs.interest_rate")
@@ -384,18 +391,20 @@ def terms_of(panel: Panel, n_trials: int, values: Values, **portfolio: Any) -> T
     )
 
 
-def numbers_of(panel: Panel, name: str) -> np.ndarray:
+def numbers_of(panel: Panel, name: str, stop: int) -> np.ndarray:
     """Return a static column as one number >= 0 per asset, shape (n_assets,).
 
     Raises
     ------
     InputError
-        If the panel lacks it, or it has something else for some assets.
+        If the panel lacks it, or it has something else for assets with a price before the bar `stop`.
     """
-    column = panel.static(name)
+    # What is listed later is not traded, and must not change what was: 0.
+    listed = zip(panel.symbols, panel.static(name), panel.visible(PRICE_FIELDS, stop), strict=True)
+    column = {symbol: each if visible else 0.0 for symbol, each, visible in listed}
     wrong = [
         f"{symbol} ({each!r})"
-        for symbol, each in zip(panel.symbols, column, strict=True)
+        for symbol, each in column.items()
         if isinstance(each, (str, bool)) or each is None or not 0 <= each < np.inf
     ]
     if wrong:
@@ -404,7 +413,7 @@ def numbers_of(panel: Panel, name: str) -> np.ndarray:
             f"the static column {name} has no number >= 0 for {', '.join(wrong[:3])}{more}",
             hint=f"give each asset one: panel.with_static({name!r}, frame), with symbol and {name}",
         )
-    return np.array(column, float)
+    return np.array([*column.values()], float)
 
 
 def _fields_asked(spec: Trading) -> Iterator[tuple[str, str, str]]:
@@ -422,18 +431,22 @@ def _fields_asked(spec: Trading) -> Iterator[tuple[str, str, str]]:
             yield "limits.participation", "volume", "build the panel from bars with volume, or leave it out"
 
 
-def _statics_asked(spec: Trading) -> Iterator[tuple[str, str, Callable[[Panel, str], Any]]]:
+def _statics_asked(spec: Trading) -> Iterator[tuple[str, str, Callable[[Panel, str, int], Any]]]:
     """Yield what reads a static column of the panel, the column, and how it is read."""
     for limits in values_of(spec.limits):
         if any(cap is not None for cap in values_of(limits.group)):
-            yield from (("limits.group", name, Panel.static) for name in values_of(limits.group_by))
+            yield from (("limits.group", name, _tags) for name in values_of(limits.group_by))
     for costs in values_of(spec.costs):
         for key in COSTS:
             named = (each for each in values_of(getattr(costs, key)) if isinstance(each, str))
             yield from ((f"costs.{key}", each.removeprefix(STATIC), numbers_of) for each in named)
 
 
-def check_terms(panel: Panel, spec: Trading, units: Iterable[str]) -> None:
+def _tags(panel: Panel, name: str, _: int) -> tuple:
+    return panel.static(name)
+
+
+def check_terms(panel: Panel, spec: Trading, units: Iterable[str], stop: int) -> None:
     """Refuse terms of trading that a panel or targets cannot serve, before anything runs.
 
     Parameters
@@ -443,6 +456,8 @@ def check_terms(panel: Panel, spec: Trading, units: Iterable[str]) -> None:
         Axes and all.
     units : iterable of str
         What the numbers of targets are: ``weight``, ``value`` or ``quantity``.
+    stop : int
+        The bar that the window ends before.
 
     Raises
     ------
@@ -462,7 +477,7 @@ def check_terms(panel: Panel, spec: Trading, units: Iterable[str]) -> None:
         )
     for setting, name, read in _statics_asked(spec):
         try:
-            read(panel, name)
+            read(panel, name, stop)
         except InputError as error:
             faults.append(f"{setting}: {error.message}; {error.hint}")
     bounds = [name for name in state.CAPS if name != "reject"]

@@ -18,8 +18,8 @@ Sums over assets run slot by slot, which is panel order; nothing here depends on
 so a trial alone and in a tile gives the same bytes. Nothing allocates: when slots or record rows could run
 out, `advance` returns before it touches the bar, the caller makes room and calls again.
 
-A function per step, not per trial: a compiled callee that takes arrays pays a reference count on each of them
-at every call, which once a bar is nothing and once a slot is two thirds of the time.
+A function per step, not per trial: a callee that takes the arrays is handed hundreds of words, which once a
+bar is nothing. What is asked once a slot is compiled into its callers.
 """
 
 from __future__ import annotations

@@ -192,3 +192,21 @@ def drop_empty(book, k):
                 move_slot(book, k, i, kept)
             kept += 1
     book.slots[k] = kept
+
+
+@bare
+def extremes(high, low, close, a, first, stop):
+    """Return the highest and the lowest price of asset `a` on those of the bars ``first ... stop - 1`` that
+    have a close, which stands in for a missing high or low. Infinities where there is no such bar.
+    """
+    best = -np.inf
+    worst = np.inf
+    for row in range(first, stop):
+        last = close[row, a]
+        if valid(last):
+            for table in (high, low):
+                price = table[row, a] if table.shape[0] > 0 else last
+                price = price if valid(price) else last
+                best = max(best, price)
+                worst = min(worst, price)
+    return best, worst

@@ -347,7 +347,7 @@ class Panel:
         manifest, ends = self._manifest, self.ends
         chosen = {name: pick("field", name, manifest.fields) for name in sorted(set(fields))}
         series = {name: pick("context", name, manifest.contexts) for name in sorted(set(contexts))}
-        visible = np.any([one.since < end_bar for one in chosen.values()], axis=0)
+        visible = self.visible(chosen, end_bar)
         # A life that ends on the last bar read is paid out on the next: no run up to here can tell.
         known = np.flatnonzero(visible & (ends.bar < end_bar - 1))
         content: dict[str, Any] = {
@@ -364,6 +364,10 @@ class Panel:
                 name: [tag[a] for a in np.flatnonzero(visible)] for name, tag in tags.items()
             }
         return digest(content)
+
+    def visible(self, fields: Iterable[str], stop: int) -> np.ndarray:
+        """Return which assets have a value in some of these fields before a bar: bool (n_assets,)."""
+        return np.any([pick("field", name, self._manifest.fields).since < stop for name in fields], axis=0)
 
     def append(self, source: Any, *, on_fault: OnFault = "strict", **options: Any) -> Panel:
         """Return a new snapshot with later bars; it costs what the new bars cost.

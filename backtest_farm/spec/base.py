@@ -234,7 +234,8 @@ def leaves_of(spec: Spec, above: Place = ()) -> Iterator[Leaf]:
         if isinstance(value, Spec):
             yield from leaves_of(value, (*above, name))
         else:
-            named = any(isinstance(each, str) and each.startswith(STATIC) for each in values_of(value))
+            texts = (each for each in values_of(value) if isinstance(each, str))
+            named = spec.spec_stage == "costs" and any(each.startswith(STATIC) for each in texts)
             # What decides which data a trial reads is shared by the trials of a group.
             stage = "filter" if named else spec.spec_stages.get(name, spec.spec_stage)
             yield Leaf((*above, name), stage, value)

@@ -80,8 +80,10 @@ Moment = Annotated[dt.date | dt.datetime | None, BeforeValidator(moment)]
 S = TypeVar("S", bound=Spec)
 
 
-def _useful(spec: S, needs: Mapping[str, tuple[str, ...]]) -> S:
-    """Return a specification; refuse parameters that do nothing without one of some others."""
+def _useful(spec: S, given: Any, needs: Mapping[str, tuple[str, ...]]) -> S:
+    """Return a specification that was read; refuse parameters that do nothing without one of some others."""
+    if spec is given:  # it was read before; a trial of a grid may do without what the grid has
+        return spec
     for name, others in needs.items():
         given, useful = (
             any(each for one in names for each in values_of(getattr(spec, one)))
@@ -191,7 +193,7 @@ class Rules(Spec):
     halt_bars: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
     on: Literal["intrabar", "close"] = "intrabar"
 
-    spec_stages: ClassVar[Mapping[str, Stage]] = {"atr": "filter"}
+    spec_stages: ClassVar[Mapping[str, Stage]] = dict.fromkeys(("atr_stop", "atr"), "filter")
 
     # Asked of what a user wrote, not of each trial: a grid may switch a rule off in some of its trials.
     @model_validator(mode="wrap")
@@ -199,7 +201,7 @@ class Rules(Spec):
     def _does_something(cls, given: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
         exits = ("stop_loss", "take_profit", "trailing", "atr_stop", "max_bars")
         needs = dict.fromkeys(("trailing_step", "trailing_floor"), ("trailing",))
-        return _useful(read(given), {**needs, "halt_bars": ("halt_drawdown",), "cooldown": exits})
+        return _useful(read(given), given, {**needs, "halt_bars": ("halt_drawdown",), "cooldown": exits})
 
 
 class Execution(Spec):
@@ -294,7 +296,7 @@ class Limits(Spec):
     @model_validator(mode="wrap")
     @classmethod
     def _carries_something(cls, given: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
-        return _useful(read(given), {"carry": ("participation",)})
+        return _useful(read(given), given, {"carry": ("participation",)})
 
 
 class Window(Spec):
@@ -381,7 +383,8 @@ class Trading(Execution):
                 statics |= {*values_of(limits.group_by)}
         for rules in values_of(self.rules):
             if rules is not None:
-                offered |= {"high", "low", *values_of(rules.atr)}
+                offered |= {"high", "low"}
+                fields |= {*values_of(rules.atr)} if any(values_of(rules.atr_stop)) else set()
         if any(values_of(self.events)):
             offered |= {"split", "dividend"}
         return Reads(tuple(sorted(fields)), tuple(sorted(offered)), tuple(sorted(statics)))

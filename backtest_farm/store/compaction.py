@@ -18,8 +18,8 @@ def compact(store: StudyStore) -> dict[str, int]:
     """Merge the fragments of each sweep of a study, in order of atoms.
 
     First the large files are written, then one record a sweep says that its rows lie there, and only then the
-    small ones are removed. Who stops in between leaves files that no record counts: the next compaction
-    takes them over or removes them.
+    small ones are removed. Who stops in between leaves files that no record counts, and that are in nobody's
+    way: the next compaction removes those that a record once named, `verify` counts the others as unused.
 
     Returns
     -------

@@ -6,17 +6,21 @@ import ast
 import importlib
 import importlib.util
 import inspect
-import marshal
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
+from pydantic.fields import FieldInfo
+
 from backtest_farm.errors import InputError, nearest
-from backtest_farm.identity import digest, digest_bytes
+from backtest_farm.identity import canonical_json, digest, digest_bytes
+from backtest_farm.spec import Spec
 
 _PACKAGE = __name__.partition(".")[0]
 _LIBRARIES = tuple(
@@ -82,8 +86,8 @@ def folder_of(module_name: str) -> str | None:
 def code_digest(kind: type, defined: float) -> str:
     """Return the hash of a class's code: its module's file and those of the user's modules that it imports.
 
-    What stands in no file, as in a notebook, is known by the text of its functions, and of the functions and
-    plain constants beside them that they name.
+    What stands in no file, as in a notebook, is known by the text of its functions, and by all that they
+    name: functions, constants, arrays, the user's modules. What cannot be known is refused.
 
     Parameters
     ----------
@@ -102,7 +106,9 @@ def code_digest(kind: type, defined: float) -> str:
             f"{changed[0]} was changed after it was imported, so what runs is not what it says",
             hint="start Python anew (in a notebook: restart the kernel)",
         )
-    return digest({name: digest_bytes(path.read_bytes()) for name, path in files.items()} or _texts(kind))
+    known = {name: digest_bytes(path.read_bytes()) for name, path in files.items()}
+    # A class made by a function differs with what the function was given.
+    return digest({**known, **(_texts(kind) if not known or "<locals>" in kind.__qualname__ else {})})
 
 
 def _files(module_name: str) -> dict[str, Path]:
@@ -150,35 +156,84 @@ def _place(name: str) -> Path | None:
 
 
 def _texts(kind: type) -> dict[str, str]:
-    """Return the text of a class that stands in no file, and of what it names beside it."""
+    """Return the text of a class that stands in no file, or in a function, and of all that it names."""
     found: dict[str, str] = {}
     todo: list[tuple[str, Any]] = [(kind.__qualname__, kind)]
     while todo:
         name, value = todo.pop()
         for within in ("__func__", "fget", "py_func"):  # methods, properties, compiled functions
             value = getattr(value, within, value)
-        if name in found:
+        if name in found or _is_a_librarys(value):
             continue
-        if isinstance(value, (int, float, str, bool)):
+        found[name] = type(value).__qualname__
+        if isinstance(value, (int, float, str, bytes, type(None))):
             found[name] = repr(value)
-        elif getattr(value, "__module__", None) != kind.__module__:
-            continue
+        elif isinstance(value, ModuleType):
+            files = _files(value.__name__)
+            found |= {name: digest_bytes(path.read_bytes()) for name, path in files.items()}
         elif isinstance(value, FunctionType):
             found[name] = _text(value)
-            todo += [(each, value.__globals__.get(each)) for each in names_in(value.__code__)]
+            known = {
+                each: value.__globals__[each]
+                for each in names_in(value.__code__)
+                if each in value.__globals__
+            }
+            cells = dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=True))
+            inside = {each: cell.cell_contents for each, cell in cells.items() if each != "__class__"}
+            todo += [*known.items(), *((f"{name}.{each}", part) for each, part in inside.items())]
+            todo += [(f"{name}.defaults", value.__defaults__), (f"{name}.named", value.__kwdefaults__)]
         elif isinstance(value, type):
-            found[name] = ""
-            inside = [each for each in vars(value).items() if not each[0].startswith(("__", "spec_"))]
-            todo += [(f"{name}.{each}", part) for each, part in inside]
+            parts = [
+                each
+                for each in vars(value).items()
+                if not each[0].startswith(("__", "spec_", "_abc", "model_"))
+            ]
+            todo += [(f"{name}.{each}", part) for each, part in parts]
             todo += [(base.__qualname__, base) for base in value.__bases__]
+        elif isinstance(value, (tuple, list, set, frozenset)):
+            each = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
+            todo += [(f"{name}[{at}]", part) for at, part in enumerate(each)]
+        elif isinstance(value, Mapping):
+            todo += [(f"{name}[{key!r}]", part) for key, part in value.items()]
+        elif isinstance(value, partial):
+            todo += [(f"{name}.call", value.func), (f"{name}.args", (value.args, value.keywords))]
+        elif isinstance(value, (np.ndarray, np.generic)):
+            found[name] = f"{value.dtype}{value.shape}{digest_bytes(value.tobytes())}"
+        elif isinstance(value, Spec):
+            found[name] = canonical_json(value.model_dump(mode="json"))
+        elif isinstance(value, FieldInfo):
+            todo.append((f"{name}.default", value.default))
+        else:
+            raise InputError(
+                f"{kind.__qualname__} reads {name}, a {type(value).__qualname__}: whether that changes "
+                "cannot be seen, so that old results could be taken for new ones",
+                hint="make it in signal(), give it as a parameter, or move the class into a file",
+            )
     return found
+
+
+def _is_a_librarys(value: Any) -> bool:
+    """Return whether a module, class or function is part of a library, which the user does not change."""
+    if isinstance(value, BuiltinFunctionType | np.ufunc):
+        return True
+    if not isinstance(value, ModuleType | FunctionType | type):
+        return False
+    name = value.__name__ if isinstance(value, ModuleType) else value.__module__
+    top = name.partition(".")[0]
+    return top in (_PACKAGE, "builtins") or f"{_place(top)}".startswith(_LIBRARIES)
 
 
 def _text(function: FunctionType) -> str:
     try:
         return inspect.getsource(function)
     except (OSError, TypeError):
-        return marshal.dumps(function.__code__).hex()
+        return _bytes_of(function.__code__)
+
+
+def _bytes_of(code: CodeType) -> str:
+    """Return what a function's code does, where its text is not kept: the same whenever it is asked."""
+    constants = (_bytes_of(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts)
+    return f"{code.co_code.hex()} {code.co_names} {' '.join(constants)}"
 
 
 def names_in(code: CodeType) -> Iterator[str]:

@@ -26,7 +26,7 @@ from backtest_farm.sweep import Plan, PlannedUniverse, SweepSpec, load_sweep
 BUILT_IN_CODE = "built-in"
 """Code digest of declarative strategies: their code is the package's, whose results RESULT_EPOCH versions."""
 
-COMPILES_FIRST = "the first run here compiles the kernel, some 15 s"
+COMPILES_FIRST = "the first run here compiles the kernel, about a minute"
 
 
 class Sweep:
@@ -198,8 +198,8 @@ class Sweep:
             self._panel = Panel.open(self.spec.panel)
         panel = self._panel
         fits(panel, self.spec.strategies)
-        check_terms(panel, self.spec, units_of(self.spec.strategies))
         window = window_of(panel, self.spec.window, self.spec.strategies)
+        check_terms(panel, self.spec, units_of(self.spec.strategies), window.stop)
         plan = Plan(
             self.spec,
             _universes(panel, self.spec, window),

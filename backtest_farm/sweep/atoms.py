@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from backtest_farm.factors.own import OwnFactor
 from backtest_farm.factors.spec import Factor
 from backtest_farm.spec import SWITCHES, Universe, named, value_at
 from backtest_farm.sweep.spec import SweepSpec
+
+if TYPE_CHECKING:
+    from backtest_farm.factors.own import OwnFactor
 
 
 @dataclass(frozen=True)

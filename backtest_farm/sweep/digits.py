@@ -114,7 +114,8 @@ def deep(nodes: Iterable[Node]) -> Iterator[Node]:
 
 def rank_of(leaf: Leaf) -> int:
     """Return where a parameter stands among the stages: alternatives where they first differ."""
-    plain = [each for option in leaf.options for each in option if not each.options]
+    every = (each for option in leaf.options for each in option)
+    plain = [each for each in every if not isinstance(each.value, Axis)]
     found = Counter((each.path, each.value) for each in plain)
     shared = {pair for pair, count in found.items() if count == len(leaf.options)}
     within = (each for option in leaf.options for each in option if (each.path, each.value) not in shared)

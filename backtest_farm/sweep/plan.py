@@ -30,7 +30,7 @@ ROW_BYTES = 800
 CURVE_BAR_BYTES = 80
 """What one bar of a kept curve takes: ten columns of eight bytes."""
 
-_SWITCHING = frozenset({"costs.impact", "limits.group", "limits.participation", "events"})
+_SWITCHING = frozenset({"rules.atr_stop", "costs.impact", "limits.group", "limits.participation", "events"})
 """Numbers that decide whether something is read."""
 
 _FORMAT = 2

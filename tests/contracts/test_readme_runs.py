@@ -100,7 +100,14 @@ def test_own_data_from_csv_to_report(folder: Path) -> None:
     assert (folder / "momentum.html").stat().st_size > 50_000
 
 
-def test_the_python_block(tmp_path: Path) -> None:
-    (block,) = blocks("python")
-    (tmp_path / "first.py").write_text(block)
+def test_the_python_blocks(tmp_path: Path) -> None:
+    first, own = blocks("python")
+    (tmp_path / "first.py").write_text(first)
     assert "shape: (5, 6)" in run(tmp_path, "first.py").stdout
+    (tmp_path / "momentum.py").write_text(f"import backtest_farm as bf\n\n{own}")
+    sweep = "panel: panels/demo\nstrategy: {class: 'momentum:Momentum', lookback: [42, 63]}\n"
+    (tmp_path / "own.yaml").write_text(sweep)
+    done = run(tmp_path, "-c", PRELUDE, "sweep", "own.yaml", "--store", "own", "--executor", "inline")
+    assert "2 run, " in done.stdout
+    call = "from momentum import *; print(bf.run(bf.Panel.open('panels/demo'), Momentum(lookback=63)))"
+    assert "Result(504 bars" in run(tmp_path, "-c", call).stdout

@@ -22,16 +22,16 @@ LEAST = 0.95
 INTRODUCTION = """\
 # Would the tests notice?
 
-`make defects` puts small slips into copies of the kernel, one at a time, holds each copy against the tests, and
-writes this page. The slips stand in `tests/defects/catalogue.txt`; `make test` tries six of them every time.
+`make defects` puts small slips into copies of the kernel, one at a time, holds each copy against the tests,
+and writes this page. The slips stand in `tests/defects/catalogue.txt`; `make test` tries six of them.
 
-**{total} defects, {noticed} noticed ({part:.1%}).** Of {ledgers} ledgers worked out by hand, at least one disagrees with
-{by_ledger} of the copies; of {books} generated books, which the oracle has run too, at least one with {by_book}. What both let
-pass is held against relations between books, which notice {by_relation} more, and is then compiled and given to
-`tests/kernel` and `tests/properties`, which notice {by_compiled} more.
+**{total} defects, {noticed} noticed ({part:.1%}).** Of {ledgers} ledgers worked out by hand, at least one
+disagrees with {by_ledger} of the copies; of {books} generated books, which the oracle has run too, at least
+one with {by_book}. What both let pass is held against relations between books, which notice {by_relation}
+more; the rest is compiled and given to `tests/kernel` and `tests/properties`, which notice {by_compiled}.
 
-The columns name the first ledger that disagrees, and how many books were looked at until one did, the most telling
-ones first.
+The columns name the first ledger that disagrees, and how many books were looked at until one did, the most
+telling ones first.
 """
 
 
@@ -43,7 +43,13 @@ def page(found: dict[Defect, Finding], books: int, ledgers: int) -> str:
         for kind in ("ledger", "book", "relation", "compiled")
     }
     total, noticed = len(found), len(found) - len(missed)
-    figures = {"total": total, "noticed": noticed, "part": noticed / total, "books": books, "ledgers": ledgers}
+    figures = {
+        "total": total,
+        "noticed": noticed,
+        "part": noticed / total,
+        "books": books,
+        "ledgers": ledgers,
+    }
     lines = INTRODUCTION.format(**figures, **by).splitlines()
     for group, members in groupby(found, lambda defect: defect.group):
         lines += ["", f"## {group}", "", "| the copy's defect | ledger | books | otherwise |"]
@@ -62,8 +68,12 @@ def page(found: dict[Defect, Finding], books: int, ledgers: int) -> str:
 def main(words: list[str] | None = None) -> int:
     """Try the defects; 1 where too many are not noticed, or the kernel as it is does not pass."""
     parser = argparse.ArgumentParser("python -m tests.defects", description=__doc__)
-    parser.add_argument("--only", default="", help="defects whose file or name has this in it; writes no page")
-    parser.add_argument("--books", type=int, default=BOOKS, help="generated books that a copy is held against")
+    parser.add_argument(
+        "--only", default="", help="defects whose file or name has this in it; writes no page"
+    )
+    parser.add_argument(
+        "--books", type=int, default=BOOKS, help="generated books that a copy is held against"
+    )
     parser.add_argument("--processes", type=int, default=2)
     asked = parser.parse_args(words)
     chosen = [each for each in defects() if asked.only in f"{each.file}: {each.name}"]
@@ -82,10 +92,10 @@ def main(words: list[str] | None = None) -> int:
             for at, (each, finding) in enumerate(zip(chosen, findings, strict=True), start=1):
                 found[each] = finding
                 print(f"{at}/{len(chosen)} {each.file}: {each.name}: {finding.said}", flush=True)
-    for each, finding in found.items():
-        if not finding.noticed and not each.equivalent:
-            found[each] = finding._replace(compiled=look_compiled(each))
-            print(f"compiled: {each.file}: {each.name}: {found[each].said}", flush=True)
+    left = [each for each, finding in found.items() if not finding.noticed and not each.equivalent]
+    for each in left:
+        found[each] = Finding(compiled=look_compiled(each))
+        print(f"compiled: {each.file}: {each.name}: {found[each].said}", flush=True)
     missed = [each for each, finding in found.items() if not finding.noticed]
     unexplained = [each for each in missed if not each.equivalent]
     part = 1.0 - len(missed) / len(chosen)

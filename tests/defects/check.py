@@ -1,7 +1,8 @@
-"""``python -m tests.defects.check EVIDENCE RELATIONS [--all]``: hold the kernel that is on the path against it.
+"""``python -m tests.defects.check EVIDENCE BOOKS [--all]``: hold the kernel on the path against the evidence.
 
-Prints one JSON object: for each kind of test the first finding, or null where it noticed nothing, and what was
-not asked any more is left out. Meant to be run with NUMBA_DISABLE_JIT=1, as compiling takes longer than this.
+Prints one JSON object: for each kind of test the first finding, or null where it noticed nothing; what was
+not asked any more is left out. Meant for NUMBA_DISABLE_JIT=1, as compiling takes longer than all of this.
+BOOKS is how many are held against relations.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,8 @@ import backtest_farm
 from tests.defects.evidence import Evidence, load
 from tests.kernel.cases import outcome_of, run_case
 from tests.kernel.test_against_oracle import differences
-from tests.oracle.ledger import compare
+from tests.oracle.book import Case, Outcome
+from tests.oracle.ledger import Ledger, compare
 from tests.soak import relations
 
 
@@ -31,21 +34,27 @@ def noticed(look: Callable[[], str | None]) -> str | None:
 
 def by_ledgers(evidence: Evidence) -> str | None:
     """Return the first hand ledger that disagrees."""
-    for name, case, ledger in evidence.ledgers:
-        if noticed(lambda case=case, ledger=ledger: compare(ledger, outcome_of(case, run_case(case)))):  # type: ignore[misc]
-            return name
+    for ledger in evidence.ledgers:
+        if noticed(partial(_against_hand, ledger)):
+            return ledger.name
     return None
+
+
+def _against_hand(ledger: Ledger) -> None:
+    case = Case(**ledger.case)
+    compare(ledger, outcome_of(case, run_case(case)))
 
 
 def by_books(evidence: Evidence) -> str | None:
     """Return how many books were looked at until kernel and oracle disagreed on one."""
-    for at, (_, case, want) in enumerate(evidence.books, start=1):
-        found = noticed(
-            lambda case=case, want=want: next(differences(case, want, outcome_of(case, run_case(case))), None)
-        )  # type: ignore[misc]
-        if found:
+    for at, (case, want) in enumerate(evidence.books, start=1):
+        if noticed(partial(_against_oracle, case, want)):
             return str(at)
     return None
+
+
+def _against_oracle(case: Case, want: Outcome) -> str | None:
+    return next(differences(case, want, outcome_of(case, run_case(case))), None)
 
 
 def by_relations(books: int) -> str | None:
@@ -57,19 +66,14 @@ def by_relations(books: int) -> str | None:
 def main() -> None:
     """Look, and say what was found."""
     evidence, books, everything = load(Path(sys.argv[1])), int(sys.argv[2]), "--all" in sys.argv
-    found: dict[str, str | None] = {"package": str(Path(backtest_farm.__file__).parent)}
+    found: dict[str, str | None] = {}
     with np.errstate(all="ignore"):
-        for kind, look in (
-            ("ledger", lambda: by_ledgers(evidence)),
-            ("book", lambda: by_books(evidence)),
-            ("relation", lambda: noticed(lambda: by_relations(books))),
-        ):
-            if kind == "relation" and any(found.get(name) for name in ("ledger", "book")):
-                continue
-            found[kind] = look()
-            if found[kind] and not everything:
-                break
-    print(json.dumps(found))
+        found["ledger"] = by_ledgers(evidence)
+        if everything or not found["ledger"]:
+            found["book"] = by_books(evidence)
+        if not any(found.values()):
+            found["relation"] = noticed(lambda: by_relations(books))
+    print(json.dumps({"package": str(Path(backtest_farm.__file__).parent), **found}))
 
 
 if __name__ == "__main__":

@@ -8,26 +8,18 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tests.oracle.book import Case, Outcome, run
 from tests.oracle.books import generate, troubles
-from tests.oracle.ledger import load_all
-
-
-class Ledger(NamedTuple):
-    """A hand ledger without the code that loads it."""
-
-    name: str
-    case: Case
-    ledger: Any
+from tests.oracle.ledger import Ledger, load_all
 
 
 class Evidence(NamedTuple):
     """What a copy of the kernel is held against."""
 
     ledgers: list[Ledger]
-    books: list[tuple[int, Case, Outcome]]
+    books: list[tuple[Case, Outcome]]
 
 
 def gather(books: int) -> Evidence:
@@ -40,15 +32,14 @@ def gather(books: int) -> Evidence:
         case = generate(seed)
         outcome = run(case)
         present = {name for name, count in troubles(case, outcome).items() if count}
-        found.append((seed, case, outcome, present))
-    in_books = Counter(name for *_, present in found for name in present)
-    found.sort(key=lambda row: -sum(1.0 / in_books[name] for name in row[3]))
-    ledgers = [Ledger(each.name, Case(**each.case), each) for each in load_all()]
-    return Evidence(ledgers, [row[:3] for row in found])
+        found.append((present, case, outcome))
+    in_books = Counter(name for present, *_ in found for name in present)
+    found.sort(key=lambda row: -sum(1.0 / in_books[name] for name in row[0]))
+    return Evidence(load_all(), [(case, outcome) for _, case, outcome in found])
 
 
 def save(evidence: Evidence, path: Path) -> None:
-    """Write evidence for processes of this run to read."""
+    """Write evidence for other processes of this run."""
     path.write_bytes(pickle.dumps(evidence))
 
 

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 import backtest_farm as bf
+from backtest_farm.errors import InputError
 
 HEAD = "the terms of trading do not fit the panel or the targets"
 LACKS = "and the panel has no such field: (valid: close, open); "
@@ -119,3 +120,27 @@ def test_a_sweep_is_refused_before_it_runs(panel: bf.Panel, tmp_path: Path) -> N
     first, second = caught.value.faults
     assert ("'atr14'" in first, "'atr21'" in second) == (True, True)
     assert not (tmp_path / "study").exists()
+
+
+def test_a_later_listing_needs_no_number(tmp_path) -> None:
+    """Data after the window changes nothing: not even whether a backtest is refused."""
+    rows = pl.DataFrame(
+        {
+            "timestamp": [f"2020-01-{day:02}" for day in range(1, 9) for _ in "AB"],
+            "symbol": ["A", "B"] * 8,
+            "open": [10.0] * 16,
+            "close": [10.0, 11.0] * 8,
+        }
+    )
+    panel = bf.Panel.build(rows, tmp_path / "panel")
+    panel = panel.with_static("fee", pl.DataFrame({"symbol": ["A", "B"], "fee": [1.0, 2.0]}))
+    costs = bf.Costs(commission_bps="static:fee")
+    weights = np.full((8, 2), 0.4)
+    before = bf.run(panel, weights, costs=costs)
+    listed = rows.head(3).with_columns(timestamp=pl.lit("2020-01-09"), symbol=pl.Series(["A", "B", "C"]))
+    later = panel.append(listed)
+    assert later.static("fee")[2] is None
+    wide = np.hstack([weights, np.full((8, 1), np.nan)])
+    assert bf.run(later, wide, end="2020-01-08", costs=costs).digest == before.digest
+    with pytest.raises(InputError, match="no number >= 0 for C"):
+        bf.run(later, np.full((9, 3), 0.3), costs=costs)

@@ -101,8 +101,8 @@ def formulas(curves: Curves, tile: TileResult, k: int) -> dict[str, float]:
     trades = round_trips(rows, window, at_close=True)
     pnl = np.array([trade["pnl"] for trade in trades])
     notional = np.abs(values[:, 0]) @ values[:, 2] if used else 0.0
-    excess = np.mean(r - curves.risk_free / year)
-    deviation = np.std(r, ddof=1) if n > 1 else math.nan
+    excess = float(np.mean(r - curves.risk_free / year))
+    deviation = float(np.std(r, ddof=1)) if n > 1 else math.nan
     spread = np.std(r)
     growth = equity[-1] / CASH
     with np.errstate(over="ignore"):
@@ -125,7 +125,7 @@ def formulas(curves: Curves, tile: TileResult, k: int) -> dict[str, float]:
         "orders": len(rows) - sum(_crosses(rows)),
         "fills": len(rows),
         "trades": len(trades),
-        "win_rate": np.mean(pnl > 0.0) if len(pnl) else math.nan,
+        "win_rate": float(np.mean(pnl > 0.0)) if len(pnl) else math.nan,
         "profit_factor": ratio(pnl[pnl > 0.0].sum(), -pnl[pnl < 0.0].sum()),
         "avg_bars_held": np.mean([trade["bars_held"] for trade in trades]) if trades else math.nan,
     }

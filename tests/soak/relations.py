@@ -20,6 +20,7 @@ from backtest_farm.kernel import state
 from backtest_farm.kernel.book import advance, finish
 from backtest_farm.kernel.state import CAPS, RULES, Terms, frozen
 from tests.kernel.cases import inputs, outcome_of, run_case, split
+from tests.kernel.mixed import only
 from tests.kernel.test_against_oracle import differences
 from tests.oracle.book import Case, run
 from tests.oracle.books import generate, in_other_money, is_well_posed
@@ -158,23 +159,37 @@ def two_sittings(rng: Random, case: Case, base: TileResult) -> Iterator[str]:
 
 
 def neighbours(rng: Random, case: Case, base: TileResult) -> Iterator[str]:
-    """The book beside trials of other modes, and of the same without rules and caps."""
-    modes = {name: rng.choice(CHOICES[name]) for name in ("fill", "sizing", "afford", "lot_rounding")}
+    """The book in a tile with trials of other modes, schedules and money, and without rules and caps."""
+    modes: dict[str, Any] = {
+        name: rng.choice(CHOICES[name]) for name in ("fill", "sizing", "afford", "lot_rounding")
+    }
     cash = case.cash * rng.choice([0.5, 3.0])
-    trials = [inputs(each)[1] for each in (case, replace(case, **modes), replace(case, cash=cash))]
-    bare = trials[1]._replace(
-        rules=_without(trials[0].rules, RULES.index("halt_bars"), 0.0, np.inf),
-        caps=_without(trials[0].caps, CAPS.index("reject"), np.inf, 0.0),
+    dearer = replace(case, cash=cash, slippage_bps=rng.choice([0.0, 30.0]))
+    trials = [inputs(each)[1] for each in (case, replace(case, **modes), dearer)]
+    often = frozen(np.array([rng.randint(0, 1)]), np.int64)
+    trials.append(
+        trials[rng.randint(0, 2)]._replace(
+            rules=_without(trials[0].rules, RULES.index("halt_bars"), 0.0, np.inf),
+            caps=_without(trials[0].caps, CAPS.index("reject"), np.inf, 0.0),
+        )
     )
-    trials.append(bare)
-    rng.shuffle(trials)
-    place = next(at for at, trial in enumerate(trials) if trial is not bare and _is_of(case, trial))
+    trials = [trials[0], *(trial._replace(schedule=often) for trial in trials[1:])]
+    order = rng.sample(range(len(trials)), len(trials))
+    tile = _together([trials[at] for at in order])
     window, _, targets = inputs(case)
-    tile = run_tile(window, _together(trials), targets, record_bars=True, fill_rows=4)
-    if tile.digests[place] != base.digests[0]:
-        yield f"digest at place {place} of {len(trials)}"
-    if tile.record.bars[:, :, place].tobytes() != base.record.bars[:, :, 0].tobytes():
-        yield f"bars at place {place} of {len(trials)}"
+    other = rng.choices([state.IDLE, state.DECIDE, state.CLOSE_ALL], [2, 5, 1], k=case.n_bars)
+    both = np.column_stack([targets.fires, np.where(targets.fires[:, 0] == state.DECIDE, other, state.IDLE)])
+    targets = targets._replace(fires=frozen(both, np.uint8))
+    together = run_tile(window, tile, targets, record_bars=True, fill_rows=4)
+    own = order.index(0)
+    if together.digests[own] != base.digests[0]:
+        yield "digest"
+    if together.record.bars[:, :, own].tobytes() != base.record.bars[:, :, 0].tobytes():
+        yield "bars"
+    for place in range(len(trials)):
+        alone = run_tile(window, only(tile, place), targets)
+        if together.digests[place] != alone.digests[0]:
+            yield f"digest of trial {place} alone"
 
 
 def _without(table: np.ndarray, mode: int, off: float, otherwise: float) -> np.ndarray:
@@ -184,20 +199,21 @@ def _without(table: np.ndarray, mode: int, off: float, otherwise: float) -> np.n
     return frozen(plain)
 
 
-def _is_of(case: Case, trial: Terms) -> bool:
-    """Whether a trial is the book's own."""
-    own = inputs(case)[1]
-    return all(np.array_equal(mine, its) for mine, its in zip(own, trial, strict=True))
-
-
 def _together(trials: list[Terms]) -> Terms:
-    """Return trials of one market and one table of costs as a tile."""
-    columns = {}
+    """Return trials of one market as a tile; each has one row of costs."""
+    wide = max(trial.costs.shape[1] for trial in trials)
+    columns: dict[str, Any] = {}
     for name, first in trials[0]._asdict().items():
-        if name in ("costs", "group", "financed"):
-            columns[name] = first
+        parts = [getattr(trial, name) for trial in trials]
+        if name == "cost_row":
+            columns[name] = frozen(np.arange(len(trials)), np.int64)
+        elif name == "costs":
+            shape = 1, wide, first.shape[2]
+            columns[name] = frozen(np.concatenate([np.broadcast_to(part, shape) for part in parts]))
+        elif name == "financed":
+            columns[name] = max(parts)
         else:
-            columns[name] = frozen(np.concatenate([getattr(trial, name) for trial in trials]), first.dtype)
+            columns[name] = first if name == "group" else frozen(np.concatenate(parts), first.dtype)
     return Terms(**columns)
 
 

@@ -244,7 +244,7 @@ def test_what_decides_which_data_is_read_is_of_the_stage_filter():
     found = stages(Trading(rules=Rules()))
     assert {path for path, stage in found.items() if stage == "filter"} == {
         "events", "costs.impact", "costs.sigma", "costs.adv", "limits.group", "limits.group_by",
-        "limits.participation", "rules.atr",
+        "limits.participation", "rules.atr", "rules.atr_stop",
     }  # fmt: skip
     assert found["rules.stop_loss"] == found["limits.positions"] == "execution"
     assert found["costs.borrow_rate"] == "costs"
@@ -273,8 +273,13 @@ def test_a_cost_by_asset_is_of_the_stage_filter(given):
         ({"limits": {"participation": 0.1}}, ("volume",), (), ()),
         ({"limits": {"group_by": "country"}}, (), (), ()),
         ({"limits": Limits(group=axis([None, 0]), group_by="country")}, (), (), ("country",)),
-        ({"rules": {"max_bars": 5}}, (), ("atr", "high", "low"), ()),
-        ({"rules": axis([None, Rules(atr=axis(["p", "q"]))])}, (), ("high", "low", "p", "q"), ()),
+        ({"rules": {"max_bars": 5}}, (), ("high", "low"), ()),
+        (
+            {"rules": axis([None, Rules(atr_stop=axis([0, 2]), atr=axis(["p", "q"]))])},
+            ("p", "q"),
+            ("high", "low"),
+            (),
+        ),
         ({"events": axis([False, True])}, (), ("dividend", "split"), ()),
     ],
 )

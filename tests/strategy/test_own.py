@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from pydantic import Field
@@ -305,3 +306,71 @@ def test_a_class_is_known_by_name_code_and_what_its_signal_reads() -> None:
     assert known["signal"] == ["lookback", "scale"]
     values = {"lookback": 5, "scale": 1.0, "n": 4, "word": "equal"}
     assert Mine(n=4).model_dump(mode="json") == {"class": known, **values}
+
+
+_NOTEBOOK = """
+import functools
+from typing import ClassVar
+import numpy as np
+import backtest_farm as bf
+TABLE = {table}
+def helper(x=[{default}]):
+    return x
+def closure(k):
+    def inner():
+        return k
+    return inner
+INNER = closure({cell})
+PART = functools.partial(helper, [{part}])
+class Mine(bf.Strategy):
+    look: int = 5
+    HELD: ClassVar = ({held}, 2)
+    def signal(self, panel):
+        TABLE, helper, INNER, PART, self.HELD
+        return panel["close"]
+"""
+_FIRST = {"table": "[1, np.array([2.0])]", "default": 1, "cell": 1, "part": 1, "held": 1}
+
+
+def _code_of(**changes: Any) -> str:
+    """The digest of a class that stands in no file, as in a notebook."""
+    space: dict[str, Any] = {"__name__": "notebook"}
+    sys.modules["notebook"] = types.ModuleType("notebook")
+    try:
+        text = _NOTEBOOK.format(**{**_FIRST, **changes})
+        exec(compile(text, "notebook", "exec", dont_inherit=True), space)
+        return class_of(space["Mine"])["code"]
+    finally:
+        del sys.modules["notebook"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"table": "[1, np.array([2.5])]"},
+        {"table": "{'a': 1}"},
+        {"default": 2},
+        {"cell": 2},
+        {"part": 2},
+        {"held": 3},
+    ],
+)
+def test_what_a_class_in_a_notebook_names_is_part_of_its_key(change) -> None:
+    assert _code_of() == _code_of()
+    assert _code_of(**change) != _code_of()
+
+
+def test_what_cannot_be_known_is_refused() -> None:
+    with pytest.raises(InputError, match="reads TABLE, a object: whether that changes cannot be seen"):
+        _code_of(table="object()")
+
+
+def test_a_class_made_by_a_function_is_known_by_what_that_was_given() -> None:
+    def make(look: int) -> type[bf.Strategy]:
+        class Made(bf.Strategy):
+            def signal(self, panel):
+                return bf.factor.momentum(look)
+
+        return Made
+
+    assert class_of(make(5))["code"] == class_of(make(5))["code"] != class_of(make(40))["code"]
