@@ -37,7 +37,7 @@ bench: $(VENV)/.installed  ## time one backtest, and a sweep inline and on local
 peers: $(VENV)/.installed-test  ## compare with other engines, each installed into tests/peers/.venv (minutes, 2.5 GB)
 	$(PY) -m pytest tests/peers -m "peers or not peers" $(PYTEST_ARGS)
 
-soak: $(VENV)/.installed-test  ## 20,000 generated books, kernel against reference, and relations between books (an hour)
+soak: $(VENV)/.installed-test  ## 20,000 generated books, kernel against reference, and relations between books (half an hour)
 	$(PY) -m tests.soak $(SUITE) $(ARGS)
 
 defects: $(VENV)/.installed-test  ## put slips into copies of the kernel: do the tests notice? (ten minutes; writes docs/defects.md)

@@ -101,7 +101,7 @@ class LocalStorage:
                 raise StoreError(f"{what} at work in {self.folder}", hint=hint) from None
             except OSError as error:
                 # Where locking is not possible nobody can be alone, so that sharing needs no lock.
-                if alone or error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EROFS):
+                if alone or error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EROFS):
                     hint = "check rights; the file system must know locks"
                     raise StoreError(f"{self.folder} could not be locked: {error}", hint=hint) from error
             yield

@@ -80,6 +80,17 @@ def test_where_locks_are_not_known_nobody_can_be_alone(
         LocalStorage(tmp_path).hold(alone=True).__enter__()
 
 
+def test_a_lock_that_may_not_be_taken_is_no_missing_lock(tmp_path: Path, monkeypatch) -> None:
+    """Somebody else's compaction could take it: going on without one would not be safe."""
+
+    def forbidden(*_) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("backtest_farm.storage.local.fcntl.flock", forbidden)
+    with pytest.raises(StoreError, match="could not be locked"):
+        LocalStorage(tmp_path).hold(alone=False).__enter__()
+
+
 def test_what_is_no_place_is_named() -> None:
     with pytest.raises(InputError, match="None is no place for a study"):
         open_storage(None)  # type: ignore[arg-type]
