@@ -250,6 +250,8 @@ def test_a_study_outlives_its_class(folder) -> None:
     assert told == "True True\n"
     told = folder.run("study(store).replay(0)")
     assert f"Own cannot run again: there is no module '{folder.module.stem}'" in told
+    told = folder.run("study(store).verify(sample=1)")
+    assert "trials cannot run again" in told and "every file is as it was written" in told
     assert "there is no module" in folder.sweep()
 
 
