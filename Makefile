@@ -40,7 +40,7 @@ peers: $(VENV)/.installed-test  ## compare with other engines, each installed in
 soak: $(VENV)/.installed-test  ## 20,000 generated books, kernel against reference, and relations between books (half an hour)
 	$(PY) -m tests.soak $(SUITE) $(ARGS)
 
-defects: $(VENV)/.installed-test  ## put slips into copies of the kernel: do the tests notice? (ten minutes; writes docs/defects.md)
+defects: $(VENV)/.installed-test  ## put slips into copies of the kernel: do the tests notice? (up to half an hour; writes docs/defects.md)
 	$(PY) -m tests.defects $(ARGS)
 
 clean:  ## remove .venv, caches and build results (never panels or studies)
