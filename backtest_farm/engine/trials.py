@@ -160,8 +160,7 @@ def market_of(
     """Return prices, membership, events and ends of life of a window: mapped, except where a block was
     written before some assets were listed. `used` is what `used_by` returns."""
     blocks = []
-    priced = {**dict.fromkeys(PRICE_FIELDS), **dict(used)}
-    in_blocks = [*PRICE_FIELDS, *(name for name in MORE_PRICES if name in priced)]
+    in_blocks = [*PRICE_FIELDS, *(name for name, _ in used if name in MORE_PRICES)]
     whole = {name: panel.read(field, *window) for name, field in used if name not in MORE_PRICES}
     for slab in panel.slabs():
         start, stop = max(window.start, slab.first), min(window.stop, slab.first + slab.n_bars)

@@ -56,7 +56,6 @@ def _room(book, terms, targets, record, t):
     capacity = book.asset.shape[1]
     n_assets = book.mark.shape[0]
     length = targets.row_length[t]
-    # Names of their own: taken in the loop, each of these arrays would be counted there.
     fires, schedule = targets.fires, terms.schedule
     sizes, quantile, short_weight = terms.n, terms.quantile, terms.short_weight
     total = 0
@@ -68,7 +67,7 @@ def _room(book, terms, targets, record, t):
         if most > capacity:
             return NEED_SLOTS
         total += most
-    # Three rows at most for a slot in a bar: two legs of a reversal, or a delisting.
+    # Three rows at most for a slot in a bar: two legs of a reversal, and a rule's exit.
     if record.recording and record.used[0] + 3 * total >= record.keys.shape[0]:
         return NEED_ROWS
     return DONE

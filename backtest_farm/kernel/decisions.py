@@ -6,11 +6,10 @@ import numpy as np
 
 from backtest_farm.kernel import state as s
 from backtest_farm.kernel.jit import bare, inlined
-from backtest_farm.kernel.slots import DUST, marked, move_slot
+from backtest_farm.kernel.slots import DUST, NOTHING, marked, move_slot
 
 LOT_TOLERANCE = 1e-9
 """A lot lacking this part of itself is a whole one."""
-NOTHING = -1
 
 OUT, KEPT, FREE, CHOSEN = 0, 1, 2, 3
 """What constraints may do with a slot: it takes no part, it counts but stays, it may change, it stays within
@@ -235,7 +234,6 @@ def decide(book, terms, targets, scratch, t):
     start = targets.row_start[t]
     listed = targets.listed
     kind = targets.kind
-    # Names of their own: taken in the loop, each of these arrays would be counted there.
     fires, schedule = targets.fires, terms.schedule
     ids, values = targets.ids, targets.values
     wanted, owner, eligible = scratch.wanted, scratch.owner, book.eligible

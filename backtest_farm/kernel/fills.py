@@ -5,9 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from backtest_farm.kernel import state as s
-from backtest_farm.kernel.decisions import LOT_TOLERANCE, NOTHING, limits_of, sized
+from backtest_farm.kernel.decisions import LOT_TOLERANCE, limits_of, sized
 from backtest_farm.kernel.jit import bare, inlined
-from backtest_farm.kernel.slots import DUST, MAX_DISTANCE, drop_empty, marked, outlay_of, trade, valid
+from backtest_farm.kernel.slots import (
+    DUST,
+    MAX_DISTANCE,
+    NOTHING,
+    drop_empty,
+    marked,
+    outlay_of,
+    trade,
+    unit_impact,
+    valid,
+)
 
 CASH_TOLERANCE = 1e-9
 """Buys fit if their outlay exceeds free cash by no more than this part of equity."""
@@ -248,9 +258,7 @@ def fill(book, slab, row, terms, record, scratch, kind, mode, t):
             elif goal > held:
                 size = goal - held
                 column = a if wide else 0
-                impact = 0.0
-                if impacts.shape[0] > 0:
-                    impact = costs[at, column, s.IMPACT] * impacts[row, a]
+                impact = unit_impact(costs, at, column, impacts, row, a)
                 notional, paid = outlay_of(size, base, impact, costs, at, column)
                 outlay += paid
                 todo[2, buys] = i
@@ -286,9 +294,7 @@ def fill(book, slab, row, terms, record, scratch, kind, mode, t):
                 if quantity != 0.0:
                     a = book.asset[k, i]
                     column = a if wide else 0
-                    impact = 0.0
-                    if impacts.shape[0] > 0:
-                        impact = costs[at, column, s.IMPACT] * impacts[row, a]
+                    impact = unit_impact(costs, at, column, impacts, row, a)
                     trade(book, record, k, i, t, quantity, after, prices[a], impact, costs, at, column)
                 if group > 0 or after == goal:
                     if carries and goal != book.target[k, i]:

@@ -6,9 +6,16 @@ import numpy as np
 
 from backtest_farm.kernel import state as s
 from backtest_farm.kernel.jit import bare, inlined
-from backtest_farm.kernel.slots import DUST, drop_empty, force_out, move_slot, trade, valid
-
-NOTHING = -1
+from backtest_farm.kernel.slots import (
+    DUST,
+    NOTHING,
+    drop_empty,
+    force_out,
+    move_slot,
+    trade,
+    unit_impact,
+    valid,
+)
 
 
 @bare
@@ -125,9 +132,7 @@ def protect(book, slab, row, terms, record, t):
             book.counters[reason + s.RULE_COUNTER, k] += 1
             _cool(book, rules, k, a, t)
             column = a if wide else 0
-            impact = 0.0
-            if impacts.shape[0] > 0:
-                impact = costs[cost_row[k], column, s.IMPACT] * impacts[row, a]
+            impact = unit_impact(costs, cost_row[k], column, impacts, row, a)
             trade(book, record, k, i, t, -held, 0.0, base, impact, costs, cost_row[k], column)
             book.order[k, i] = s.NO_ORDER
             ended += 1

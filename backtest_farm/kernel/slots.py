@@ -9,6 +9,8 @@ from backtest_farm.kernel.jit import bare, inlined
 
 DUST = 1e-12
 """Orders under this part of equity are dropped; denominators up to it are undefined; so near is equal."""
+NOTHING = -1
+"""No counter and no reason."""
 MAX_DISTANCE = 0.5
 """A fill price is never further from its base than this part of it."""
 
@@ -92,13 +94,22 @@ def record_fill(
     record.used[0] = row + record.recording
 
 
-@bare
-def commission_of(size, notional, rate, per_share, least, most):
+@inlined
+def unit_impact(costs, row, column, impacts, bar, a):
+    """Return the price impact of one unit of asset `a`, as a fraction; 0 where no trial has any."""
+    impact = 0.0
+    if impacts.shape[0] > 0:
+        impact = costs[row, column, s.IMPACT] * impacts[bar, a]
+    return impact
+
+
+@inlined
+def commission_of(size, notional, costs, row, column):
     """Return the commission of one fill."""
-    fee = per_share * size + rate * notional
-    if fee < least:
-        fee = least
-    cap = most * notional
+    fee = costs[row, column, s.PER_SHARE] * size + costs[row, column, s.RATE] * notional
+    if fee < costs[row, column, s.LEAST]:
+        fee = costs[row, column, s.LEAST]
+    cap = costs[row, column, s.MOST] * notional
     return cap if fee > cap else fee
 
 
@@ -107,14 +118,7 @@ def outlay_of(size, base, impact, costs, row, column):
     """Return the notional of buying `size` at `base`, and what is paid in all; see `trade` for the rest."""
     distance = costs[row, column, s.HALF_SPREAD] + costs[row, column, s.SLIPPAGE] + impact * np.sqrt(size)
     notional = size * (base * (1.0 + min(distance, MAX_DISTANCE)))
-    fee = commission_of(
-        size,
-        notional,
-        costs[row, column, s.RATE],
-        costs[row, column, s.PER_SHARE],
-        costs[row, column, s.LEAST],
-        costs[row, column, s.MOST],
-    )
+    fee = commission_of(size, notional, costs, row, column)
     return notional, notional + fee
 
 
@@ -139,14 +143,7 @@ def trade(book, record, k, i, t, quantity, after, base, impact, costs, row, colu
         distance = MAX_DISTANCE
     price = base * (1.0 + distance if quantity > 0.0 else 1.0 - distance)
     notional = size * price
-    commission = commission_of(
-        size,
-        notional,
-        costs[row, column, s.RATE],
-        costs[row, column, s.PER_SHARE],
-        costs[row, column, s.LEAST],
-        costs[row, column, s.MOST],
-    )
+    commission = commission_of(size, notional, costs, row, column)
     spread_cost = half_spread * size * base
     slip_cost = slippage * size * base
     push_cost = push * size * base
