@@ -25,9 +25,9 @@ from tests.oracle.state import (
     Book,
     Event,
     Fill,
+    Holding,
     Outcome,
     Trade,
-    after,
 )
 
 __all__ = [
@@ -37,9 +37,9 @@ __all__ = [
     "Case",
     "Event",
     "Fill",
+    "Holding",
     "Outcome",
     "Trade",
-    "after",
     "rebuild",
     "run",
     "valid",
@@ -180,17 +180,17 @@ def rebuild(case: Case, outcome: Outcome) -> tuple[list[float], list[list[float]
     quantity : list of list of float
         Units at the end of each bar, ``n_assets`` per bar.
     """
-    cash, quantity = case.cash, [0.0] * case.n_assets
+    cash, held = case.cash, [Holding()] * case.n_assets
     cash_by_bar, quantity_by_bar = [], []
     for t in range(case.n_bars):
         cash -= outcome.bars["financing"][t]
         for asset in range(case.n_assets):
-            quantity[asset] *= case.split_factor(t, asset)
-            cash += quantity[asset] * case.dividend_per_unit(t, asset)
+            held[asset] = held[asset].split(case.split_factor(t, asset))
+            cash += held[asset].units * case.dividend_per_unit(t, asset)
         for row in outcome.fills:
             if row.bar == t:
                 cash -= row.quantity * row.price + row.commission
-                quantity[row.asset] = after(quantity[row.asset], row.quantity)
+                held[row.asset] = held[row.asset].after(row.quantity)
         cash_by_bar.append(cash)
-        quantity_by_bar.append(list(quantity))
+        quantity_by_bar.append([each.units for each in held])
     return cash_by_bar, quantity_by_bar

@@ -16,9 +16,9 @@ from tests.oracle.book import (
     MAX_FRACTION,
     Case,
     Fill,
+    Holding,
     Outcome,
     Trade,
-    after,
     rebuild,
     valid,
 )
@@ -208,7 +208,8 @@ def check_turnover(case: Case, outcome: Outcome) -> None:
 def check_fills(case: Case, outcome: Outcome) -> None:
     """Check: no fill (but a delisting) without a valid base, before decision + 1 or after the wait."""
     last: tuple[float, ...] = (-1, -1, -1)
-    for row, position in zip(outcome.fills, before_fills(case, outcome), strict=True):
+    for row, held in zip(outcome.fills, before_fills(case, outcome), strict=True):
+        position, rest = held.units, held.after(row.quantity).units
         where = f"fill of asset {row.asset} at bar {row.bar} ({row.reason})"
         assert math.isfinite(row.quantity) and row.quantity != 0, f"{where}: quantity {row.quantity!r}"
         # only decisions of the bar itself may fill on it
@@ -218,7 +219,7 @@ def check_fills(case: Case, outcome: Outcome) -> None:
         if row.reason == "delisting":
             assert case.ends[row.asset][0] + 1 == row.bar, f"{where}: ends at {case.ends[row.asset][0]}"
             assert row.decision_bar == row.bar - 1, f"{where}: decided at {row.decision_bar}"
-            assert row.price == row.base and after(position, row.quantity) == 0, f"{where}: {row}"
+            assert row.price == row.base and rest == 0, f"{where}: {row}"
             assert row.commission == row.spread == row.slippage == row.impact == 0, f"{where}: costs"
         else:
             assert valid(row.base), f"{where}: base {row.base!r}"
@@ -237,7 +238,7 @@ def check_fills(case: Case, outcome: Outcome) -> None:
                 assert case.is_decision(row.decision_bar), f"{where}: no decision there"
                 assert not case.is_kept(row.decision_bar, row.asset), f"{where}: KEEP there"
             else:
-                assert position * row.quantity < 0 and after(position, row.quantity) == 0, f"{where}: no exit"
+                assert position * row.quantity < 0 and rest == 0, f"{where}: no exit"
             if row.reason == "bust":
                 equity = outcome.bars["equity"][row.decision_bar]
                 equity += step_8_costs(case, outcome, row.decision_bar)
@@ -299,7 +300,7 @@ def check_lots(case: Case, outcome: Outcome) -> None:
             continue
         lots = abs(row.quantity) / case.lot
         off = abs(lots - round(lots))
-        assert after(position, row.quantity) == 0 or off <= LOT_TOLERANCE * max(1.0, lots), (
+        assert position.after(row.quantity).units == 0 or off <= LOT_TOLERANCE * max(1.0, lots), (
             f"fill of asset {row.asset} at bar {row.bar}: {row.quantity!r} is {lots!r} lots"
         )
 
@@ -308,29 +309,29 @@ def check_membership(case: Case, outcome: Outcome) -> None:
     """Check: no increase outside membership, and what lost it is closed by the next fill it has."""
     if case.member is None:
         return
-    held = [0.0] * case.n_assets
+    held = [Holding()] * case.n_assets
     leaving: list[int | None] = [None] * case.n_assets  # the bar on which a held asset lost membership
     rows = iter([*zip(outcome.fills, before_fills(case, outcome), strict=True), None])
     item = next(rows)
     for t in range(case.n_bars):
         for asset in range(case.n_assets):
             lost = t > 0 and case.member[t - 1][asset] and not case.member[t][asset]
-            if lost and held[asset] != 0 and leaving[asset] is None:
+            if lost and held[asset].units != 0 and leaving[asset] is None:
                 leaving[asset] = t
         while item is not None and item[0].bar == t:
             row, position = item
             asset = row.asset
             where = f"fill of asset {asset} at bar {t} ({row.reason})"
             members = [case.member[s][asset] for s in range(row.decision_bar, t + 1)]
-            is_increase = group_of(row, position) != 1
+            is_increase = group_of(row, position.units) != 1
             assert not is_increase or all(members), f"{where}: an increase outside membership"
             if row.reason == "membership":
                 assert leaving[asset] is not None, f"{where}: membership was not lost"
                 assert row.decision_bar + 1 == leaving[asset], f"{where}: lost at {leaving[asset]}"
             elif row.reason == "target":
                 assert leaving[asset] is None, f"{where}: lost membership at {leaving[asset]}"
-            held[asset] = after(position, row.quantity)
-            if held[asset] == 0:
+            held[asset] = position.after(row.quantity)
+            if held[asset].units == 0:
                 leaving[asset] = None
             item = next(rows)
 
@@ -339,22 +340,22 @@ def check_buys(case: Case, outcome: Outcome, marks: list[list[float]]) -> None:
     """Check that no buy of group (c) takes cash below -margin*E - 1e-9*E, E before any fill of its pass."""
     if case.afford == "allow":
         return
-    cash, position = case.cash, [0.0] * case.n_assets
+    cash, held = case.cash, [Holding()] * case.n_assets
     for t in range(case.n_bars):
         cash += outcome.bars["dividends"][t] - outcome.bars["financing"][t]
         mark = []
         for asset in range(case.n_assets):
             k = case.split_factor(t, asset)
-            position[asset] *= k
+            held[asset] = held[asset].split(k)
             price = case.prices[t][asset]
             mark.append(price if valid(price) else marks[t - 1][asset] / k if t > 0 else math.nan)
         equity = None
         for row in (row for row in outcome.fills if row.bar == t):
             if equity is None and not is_inside(case, row) and row.reason != "delisting":
-                equity = cash + math.fsum(values(position, mark))
-            is_buy = row.reason == "target" and group_of(row, position[row.asset]) == 3
+                equity = cash + math.fsum(values([each.units for each in held], mark))
+            is_buy = row.reason == "target" and group_of(row, held[row.asset].units) == 3
             cash -= row.quantity * row.price + row.commission
-            position[row.asset] = after(position[row.asset], row.quantity)
+            held[row.asset] = held[row.asset].after(row.quantity)
             if is_buy:
                 assert equity is not None
                 # Where E is negative the bound stays at 0; rounding is allowed in units of what moves.
@@ -385,29 +386,29 @@ def round_trips(case: Case, outcome: Outcome) -> list[Trade]:
     """Make the trades from ledger, prices, splits and dividends."""
     result = []
     for asset in range(case.n_assets):
-        position, entry_bar, flows = 0.0, -1, [0.0]
+        held, entry_bar, flows = Holding(), -1, [0.0]
         ins: list[tuple[float, float]] = []  # units and money
         outs: list[tuple[float, float]] = []
         gains = [0.0]
         for t in range(case.n_bars):
             k = case.split_factor(t, asset)
-            position *= k
+            held = held.split(k)
             ins, outs = ([(units * k, money) for units, money in part] for part in (ins, outs))
-            flows.append(position * case.dividend_per_unit(t, asset))
+            flows.append(held.units * case.dividend_per_unit(t, asset))
             for number, row in enumerate(outcome.fills):
                 if row.bar != t or row.asset != asset:
                     continue
-                if position == 0:
+                if held.units == 0:
                     entry_bar, flows, ins, outs, gains = t, [], [], [], [0.0]
                 size = abs(row.quantity)
-                side = 1 if (position or row.quantity) > 0 else -1
+                side = 1 if (held.units or row.quantity) > 0 else -1
                 flows.append(-row.quantity * row.price - row.commission)
                 (ins if row.quantity * side > 0 else outs).append((size, size * row.price))
                 entry = average(ins)
                 if row.quantity * side < 0:
                     gains.append(side * (row.price / entry - 1))
-                position = after(position, row.quantity)
-                if position == 0:
+                held = held.after(row.quantity)
+                if held.units == 0:
                     result.append(
                         (
                             number,
@@ -428,9 +429,9 @@ def round_trips(case: Case, outcome: Outcome) -> list[Trade]:
                         )
                     )
             is_new = case.fills_at_close and entry_bar == t
-            if position != 0 and valid(case.close[t][asset]) and not is_new:
+            if held.units != 0 and valid(case.close[t][asset]) and not is_new:
                 for price in (case.high_or_close(t, asset), case.low_or_close(t, asset)):
-                    gains.append(math.copysign(1.0, position) * (price / average(ins) - 1))
+                    gains.append(math.copysign(1.0, held.units) * (price / average(ins) - 1))
     return [trade for _, trade in sorted(result, key=lambda item: item[0])]
 
 

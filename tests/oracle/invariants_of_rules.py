@@ -7,7 +7,7 @@ noticed as well as one too many.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.oracle.case import Case, valid
 from tests.oracle.ledger_walk import (
@@ -19,7 +19,7 @@ from tests.oracle.ledger_walk import (
     is_inside,
     split_between,
 )
-from tests.oracle.state import LOT_TOLERANCE, REACHED, Fill, Outcome, after
+from tests.oracle.state import LOT_TOLERANCE, REACHED, Fill, Holding, Outcome
 
 TOLERANCE = 1e-9
 
@@ -32,7 +32,7 @@ class Held:
     entry_bar: int
     atr: float
     water: float
-    units: float = 0.0
+    position: Holding = field(default_factory=Holding)
     entered: float = 0.0
     money: float = 0.0
 
@@ -64,7 +64,7 @@ def check_asset(case: Case, asset: int, rows: list[Fill]) -> None:
     for t in range(case.n_bars):
         k = case.split_factor(t, asset)
         if held is not None:
-            held.units, held.entered = held.units * k, held.entered * k
+            held.position, held.entered = held.position.split(k), held.entered * k
             held.water, held.atr = held.water / k, held.atr / k
         now = [row for row in rows if row.bar == t]
         inside = [row for row in now if is_inside(case, row)]
@@ -120,8 +120,8 @@ def applied(
     if held.side * row.quantity > 0:
         held.entered += abs(row.quantity)
         held.money += abs(row.quantity) * row.price
-    held.units = after(held.units, row.quantity)
-    return (None, None) if held.units == 0 else (held, due)
+    held.position = held.position.after(row.quantity)
+    return (None, None) if held.position.units == 0 else (held, due)
 
 
 def take_in(held: Held, high: float, low: float) -> None:
@@ -218,11 +218,11 @@ def check_caps(case: Case, outcome: Outcome, marks: list[list[float]]) -> None:
         check_targets(case, outcome, marks, t, kept, others)
     if case.max_weight is None or case.sizing != "decision":
         return
-    for row, position in zip(outcome.fills, before_fills(case, outcome), strict=True):
+    for row, held in zip(outcome.fills, before_fills(case, outcome), strict=True):
         d = row.decision_bar
-        if row.reason != "target" or group_of(row, position) == 1 or decided_equity(case, outcome, d) <= 0:
+        if row.reason != "target" or group_of(row, held.units) == 1 or decided_equity(case, outcome, d) <= 0:
             continue
-        units = abs(position + row.quantity) / split_between(case, row.asset, d, row.bar)
+        units = abs(held.after(row.quantity).units) / split_between(case, row.asset, d, row.bar)
         mark = marks[d][row.asset]
         weight = (units - case.lot / 2) * mark / decided_equity(case, outcome, d)
         limit = case.max_weight + TOLERANCE + LOT_TOLERANCE * case.lot * mark

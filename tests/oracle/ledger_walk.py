@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tests.oracle.case import Case, valid
-from tests.oracle.state import Fill, Outcome, after
+from tests.oracle.state import Fill, Holding, Outcome
 
 INSIDE = ("stop_loss", "atr_stop", "trailing", "take_profit")  # what `rules_on` moves from bar to close
 
@@ -27,14 +27,14 @@ def split_between(case: Case, asset: int, first: int, last: int) -> float:
     return math.prod(case.split_factor(t, asset) for t in range(first + 1, last + 1))
 
 
-def before_fills(case: Case, outcome: Outcome) -> list[float]:
+def before_fills(case: Case, outcome: Outcome) -> list[Holding]:
     """Position before each fill of the ledger, in units of its bar."""
-    position, last = [0.0] * case.n_assets, [0] * case.n_assets
+    position, last = [Holding()] * case.n_assets, [0] * case.n_assets
     result = []
     for row in outcome.fills:
-        held = position[row.asset] * split_between(case, row.asset, last[row.asset], row.bar)
+        held = position[row.asset].split(split_between(case, row.asset, last[row.asset], row.bar))
         result.append(held)
-        position[row.asset], last[row.asset] = after(held, row.quantity), row.bar
+        position[row.asset], last[row.asset] = held.after(row.quantity), row.bar
     return result
 
 
@@ -63,9 +63,9 @@ def marks_of(case: Case, outcome: Outcome) -> list[list[float]]:
             closes[asset] /= case.split_factor(t, asset)
             opening[asset] /= case.split_factor(t, asset)
         for row, position in rows:
-            if row.bar == t and position == 0:
+            if row.bar == t and position.units == 0:
                 opening[row.asset] = row.base
-            elif row.bar == t and after(position, row.quantity) == 0:
+            elif row.bar == t and position.after(row.quantity).units == 0:
                 opening[row.asset] = math.nan
         closes = [now if valid(now) else last for now, last in zip(case.close[t], closes, strict=True)]
         pairs = zip(closes, opening, strict=True)

@@ -14,6 +14,35 @@ LOT_TOLERANCE = 1e-9  # in lots
 MAX_FRACTION = 0.5  # "min(half_spread + slippage + impact, 0.5)"
 
 
+@dataclass(frozen=True)
+class Holding:
+    """Position of one asset, for those who only have the ledger.
+
+    Summing fills leaves rounding in units of the largest sum on the way, however small the last fill is; so
+    a rest counts as flat by what was held at most.
+
+    Attributes
+    ----------
+    units : float
+        Signed, units of the bar.
+    most : float
+        Largest size since it was last flat, units of the bar.
+    """
+
+    units: float = 0.0
+    most: float = 0.0
+
+    def split(self, factor: float) -> Holding:
+        """Return it in units of a later bar."""
+        return Holding(self.units * factor, self.most * factor)
+
+    def after(self, quantity: float) -> Holding:
+        """Return it after a fill; rounding dust is nothing."""
+        units = self.units + quantity
+        most = max(self.most, abs(units))
+        return Holding() if abs(units) <= DUST * most else Holding(units, most)
+
+
 @dataclass
 class Fill:
     """One row of the ledger.
@@ -263,12 +292,6 @@ def trade_of(row: Fill, position: Position) -> Trade:
         mae=position.worst,
         reason=row.reason,
     )
-
-
-def after(position: float, quantity: float) -> float:
-    """Position after a fill, for those who only have the ledger: rounding dust of a closing fill is 0."""
-    result = position + quantity
-    return 0.0 if abs(result) <= DUST * abs(quantity) else result
 
 
 def is_dust(money: float, equity: float) -> bool:

@@ -18,6 +18,7 @@ from tests.oracle.book import Case, Fill, run, valid
 from tests.oracle.books import TROUBLES, format_table, generate, in_other_money, table
 from tests.oracle.case import PER_ASSET, TABLES
 from tests.oracle.invariants import check
+from tests.oracle.state import Holding
 from tests.oracle.troubles import RARE
 
 NAN = math.nan
@@ -108,6 +109,7 @@ def test_order_of_columns_does_not_matter_but_for_ties():
         lambda o: o.quantity[3].__setitem__(0, 0.0),
         lambda o: setattr(o.fills[0], "price", o.fills[0].price * (1 + 1e-6)),
         lambda o: setattr(o.fills[0], "quantity", o.fills[0].quantity * (1 + 1e-6)),
+        lambda o: setattr(o.fills[-1], "quantity", o.fills[-1].quantity * (1 - 1e-11)),
         lambda o: setattr(o.fills[0], "base", NAN),
         lambda o: setattr(o.fills[0], "decision_bar", o.fills[0].bar),
         lambda o: setattr(o.fills[0], "commission", 0.0),
@@ -127,6 +129,29 @@ def test_invariants_notice_a_wrong_outcome(tamper):
     tamper(wrong)
     with pytest.raises(AssertionError):
         check(case, wrong)
+
+
+@pytest.mark.parametrize(("rest", "is_noticed"), [(1e-14, False), (-1e-14, False), (1e-10, True)])
+def test_rounding_may_be_larger_than_a_tiny_closing_fill_allows(rest, is_noticed):
+    prices = column(10.0, 10.1, 9.7, 10.3, 9.9)
+    case = Case(prices, prices, [[0.9], [1e-6], [0.0], None, None], cash=1000.0)
+    outcome = run(case)
+    check(case, outcome)
+    closing = outcome.fills[-1]
+    assert outcome.quantity[closing.bar] == [0.0]
+    assert abs(closing.quantity) < 1e-3, "the last of a position of 90 units"
+    closing.quantity += rest
+    with pytest.raises(AssertionError) if is_noticed else nullcontext():
+        check(case, outcome)
+
+
+def test_dust_is_measured_by_the_largest_position_since_flat():
+    shrunk = Holding().after(-1e6).after(1e6 - 1e-3)
+    assert shrunk.after(1e-3 - 1e-7) == Holding() == shrunk.after(1e-3 + 1e-7)
+    assert shrunk.after(1e-3 - 1e-5).units != 0
+    assert shrunk.split(1000.0).after(1.0 - 1e-4) == Holding(), "the largest one is split, too"
+    again = shrunk.after(1e-3).after(1e-3)
+    assert again.after(1e-7 - 1e-3).units != 0, "what was held before it was flat counts no more"
 
 
 def test_invariants_notice_a_buy_beyond_cash():
