@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import reduce
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from backtest_farm.ingest.grid import NO_END, PRICE_FIELDS, Ends, Grid, show_time
+from backtest_farm.ingest.grid import NO_END, PRICE_FIELDS, Ends, show_time
 from backtest_farm.ingest.ledger import Ledger
 from backtest_farm.ingest.report import LISTED, Report
 from backtest_farm.ingest.table import shown_row
@@ -15,8 +16,12 @@ from backtest_farm.ingest.table import shown_row
 _NEAR_POWER = 0.12  # log10 distance from a power of ten: a factor of 1.3
 _REVERTS = 0.15  # log10 distance between the closes before and after: a factor of 1.4
 _ELSEWHERE = 0.5  # log10 distance to both neighbours: a real crash starts at the one and ends at the other
+_SUSPECT = 10 ** (1 - _NEAR_POWER - _REVERTS)
+"""What is within this factor of all closes around has not slipped: logarithms of the others are enough."""
 _SLAB_CELLS = 2**17  # cells looked at together: what that takes beside the block stays small
 _ROW_BITS = 40
+
+_At: TypeAlias = tuple[np.ndarray, np.ndarray]  # cells of a slab: lines and columns
 
 
 def place_of(file: int, rows: np.ndarray) -> np.ndarray:
@@ -29,21 +34,6 @@ def row_at(place: int, files: Sequence[str]) -> dict[str, Any]:
     if place < 0:
         return {}
     return {"file": files[place >> _ROW_BITS], "row": shown_row(place & (2**_ROW_BITS - 1))}
-
-
-def survey(grid: Grid, file: str) -> Report:
-    """Look at every bar of `grid` and report the warnings.
-
-    Parameters
-    ----------
-    grid : Grid
-        At least a ``close``; further checks need the fields they speak of.
-    file : str
-        The source's name in the findings.
-    """
-    look = Survey(grid.timestamps, grid.symbols, grid.ends, file)
-    look.take(0, grid.fields)
-    return look.report()
 
 
 class _Cells(NamedTuple):
@@ -127,10 +117,10 @@ class Survey:
             # fmax and fmin pass over an empty price; comparisons with NaN are false, so
             # a bar without one is fine.
             wrong = (high < np.fmax(opened, close)) | (low > np.fmin(opened, close))
-            text = "open {:g}, high {:g}, low {:g}, close {:g}"
-            self._note("non_bracketing", wrong, cells, text, *prices)
+            at, text = _by_asset(wrong), "open {:g}, high {:g}, low {:g}, close {:g}"
+            self._note("non_bracketing", at, cells, text, *(values[at] for values in prices))
         if "volume" in fields:
-            self._note("zero_volume", fields["volume"] == 0, cells, "volume 0")
+            self._note("zero_volume", _by_asset(fields["volume"] == 0), cells, "volume 0")
         if "close" in fields:
             self._take_closes(fields, cells)
 
@@ -178,20 +168,29 @@ class Survey:
     ) -> None:
         """Note closes a power of ten away from their neighbours, and other prices that far from the close."""
         close = prices["close"]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            back, here, ahead = np.log10(before), np.log10(close), np.log10(after)
-            shifted = _near_power(here - (back + ahead) / 2) & (np.abs(ahead - back) < _REVERTS) & judged
+        around = before, close, after
+        with np.errstate(all="ignore"):
+            low, high = reduce(np.fmax, around) / _SUSPECT, reduce(np.fmin, around) * _SUSPECT
+
+            def suspects(price: np.ndarray) -> tuple[_At, list[np.ndarray]]:
+                at = _by_asset(((price < low) | (price > high)) & judged)
+                return at, [np.log10(values[at]) for values in (price, *around)]
+
+            at, (_, back, here, ahead) = suspects(close)
+            shifted = _near_power(here - (back + ahead) / 2) & (np.abs(ahead - back) < _REVERTS)
+            at = at[0][shifted], at[1][shifted]
             text = "close {:g} between {:g} and {:g}"
-            self._note("decimal_shift", shifted, cells, text, close, before, after)
-            # The middle of three closes is right even where one of them has slipped itself.
-            middle = np.maximum(np.minimum(back, here), np.minimum(np.maximum(back, here), ahead))
-            middle = np.where(np.isnan(back) | np.isnan(ahead), here, middle)
+            self._note("decimal_shift", at, cells, text, close[at], before[at], after[at])
             for name in [price for price in ("open", "high", "low") if price in prices]:
-                level = np.log10(prices[name])
+                at, (level, back, here, ahead) = suspects(prices[name])
+                # The middle of three closes is right even where one of them has slipped itself.
+                middle = np.maximum(np.minimum(back, here), np.minimum(np.maximum(back, here), ahead))
+                middle = np.where(np.isnan(back) | np.isnan(ahead), here, middle)
                 away = ~(np.abs(level - back) < _ELSEWHERE) & ~(np.abs(level - ahead) < _ELSEWHERE)
-                slipped = _near_power(level - middle) & away & judged
+                slipped = _near_power(level - middle) & away
+                at = at[0][slipped], at[1][slipped]
                 text = name + " {:g} beside closes near {:g}"
-                self._note("decimal_shift", slipped, cells, text, prices[name], 10**middle)
+                self._note("decimal_shift", at, cells, text, prices[name][at], 10 ** middle[slipped])
 
     def _note_gaps(
         self, present: np.ndarray, bars: np.ndarray, before_bar: np.ndarray, assets: np.ndarray
@@ -299,22 +298,21 @@ class Survey:
             longest=longest,
         )
 
-    def _note(self, kind: str, mask: np.ndarray, cells: _Cells, text: str, *shown: np.ndarray) -> None:
-        """Note a finding in each cell of `mask`; the cells of `shown` are formatted into `text`."""
-        # By asset, then bar: what one name went through reads in one piece.
-        columns, lines = np.nonzero(mask.T)
+    def _note(self, kind: str, at: _At, cells: _Cells, text: str, *shown: np.ndarray) -> None:
+        """Note a finding in each cell of `at`; the values of `shown`, one a cell, go into `text`."""
+        lines, columns = at
         if not len(columns):
             return
         found = self._found.setdefault(kind, _Found(len(self.symbols)))
         found.count += len(columns)
         found.concerned[cells.assets[columns]] = True
-        for t, a in zip(lines[:LISTED].tolist(), columns[:LISTED].tolist(), strict=True):
+        for number, (t, a) in enumerate(zip(lines[:LISTED].tolist(), columns[:LISTED].tolist(), strict=True)):
             asset, bar = int(cells.assets[a]), int(cells.bars[t, a])
             place = {
                 **row_at(int(cells.places[t, a]), self._files),
                 "symbol": self.symbols[asset],
                 "timestamp": show_time(self.timestamps[bar]),
-                "value": text.format(*(grid[t, a] for grid in shown)),
+                "value": text.format(*(values[number] for values in shown)),
             }
             found.places.append(((asset, bar), place))
         found.places.sort(key=lambda placed: placed[0])
@@ -328,6 +326,13 @@ class _Found:
         self.count = 0
         self.concerned = np.zeros(n_assets, bool)
         self.places: list[tuple[tuple[int, int], dict[str, Any]]] = []
+
+
+def _by_asset(mask: np.ndarray) -> _At:
+    """Return the cells of a mask by asset, then bar: what one name went through reads in one piece."""
+    lines, columns = np.divmod(np.flatnonzero(mask), mask.shape[1])
+    order = np.argsort(columns, kind="stable")
+    return lines[order], columns[order]
 
 
 def _near_power(jump: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ def find_bar(timestamps: np.ndarray, moment: Any, side: Side = "exact") -> int:
     if side not in get_args(Side):
         raise InputError(f"side {side!r} is not known: {nearest(side, get_args(Side))}")
     wanted, whole_day = _moment(moment)
-    grid = timestamps.astype("M8[us]")
+    grid = timestamps.astype("M8[us]", copy=False)
     intraday = timestamps.dtype != np.dtype("M8[D]")
     if side == "right" and whole_day and intraday:
         return int(np.searchsorted(grid, wanted + np.timedelta64(1, "D")))

@@ -90,6 +90,11 @@ class Grid:
         """(n_bars, n_assets)."""
         return len(self.timestamps), len(self.symbols)
 
+    def blocks(self, n: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """Give the first bar of each block of `n` bars and its fields, as views."""
+        for first in range(0, len(self.timestamps), n):
+            yield first, {name: values[first : first + n] for name, values in self.fields.items()}
+
     def _faults(self) -> Iterator[str]:
         n_bars, n_assets = self.shape
         if n_bars == 0 or n_assets == 0:
@@ -141,7 +146,7 @@ def show_time(moment: Any) -> str:
 
 def nearest_bar(timestamps: np.ndarray, moment: np.datetime64) -> int:
     """Return the bar whose timestamp is closest to `moment` (the earlier one on a tie)."""
-    grid = timestamps.astype("M8[us]")
+    grid = timestamps.astype("M8[us]", copy=False)
     at = int(np.searchsorted(grid, moment.astype("M8[us]")))
     if at == 0:
         return 0

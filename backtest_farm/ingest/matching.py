@@ -11,11 +11,11 @@ import polars as pl
 
 from backtest_farm.errors import InputError
 from backtest_farm.ingest.grid import BAR_FIELDS, Ends, nearest_bar, no_ends, show_time
-from backtest_farm.ingest.keys import Clock, Moments, Sort, read_symbols
+from backtest_farm.ingest.keys import MICROS_OF_DAY, Clock, Moments, Sort, begins_day, read_symbols
 from backtest_farm.ingest.ledger import Ledger
 from backtest_farm.ingest.numbers import read_numbers
 from backtest_farm.ingest.sources import open_table
-from backtest_farm.ingest.table import KEYS, Table, canonical_name
+from backtest_farm.ingest.table import KEYS, Table, canonical_name, nulls
 
 Lag: TypeAlias = int | dt.timedelta | str | None
 _UNITS = {
@@ -83,7 +83,7 @@ def read_keys(table: Table, ledger: Ledger) -> Keys:
     """Read timestamps and symbols; empty and unreadable ones are noted and not usable."""
     moments = table.habits.clock.read(table.frame["timestamp"])
     names = read_symbols(table.frame["symbol"])
-    empty = moments.where(Sort.EMPTY) | names.is_null().to_numpy()
+    empty = moments.where(Sort.EMPTY) | nulls(names)
     unreadable = moments.where(Sort.UNREADABLE)
     ledger.note_rows("null_key", table, empty)
     ledger.note_rows("unparseable", table, unreadable, "timestamp")
@@ -101,9 +101,7 @@ def match(
     if timestamps.dtype == np.dtype("M8[D]") and moments.at_midnight:
         moments = moments.as_sessions()  # a session is the same day, wherever its midnight is
     assets = _asset_ids(names, symbols)
-    grid = timestamps.astype("M8[us]")
-    bars = np.minimum(np.searchsorted(grid, moments.micros), len(grid) - 1)
-    on_grid = grid[bars] == moments.micros
+    bars, on_grid = _bars_at(moments.micros, timestamps)
     ledger.note_rows("unknown_symbol", table, usable & (assets < 0))
 
     def name_nearest(at: int) -> str:
@@ -114,10 +112,28 @@ def match(
     return Cells(rows, bars[rows], assets[rows])
 
 
+def _bars_at(micros: np.ndarray, timestamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a bar for each moment, and whether that bar is the moment's; NaT has none."""
+    if timestamps.dtype == np.dtype("M8[D]"):  # a table of days is small, and faster than a search
+        days = timestamps.view(np.int64)
+        bar_of = np.full(days[-1] - days[0] + 2, -1)
+        bar_of[days - days[0]] = np.arange(len(days))
+        # Days outside come to the table's last place, which no bar has.
+        bars = bar_of[np.clip(micros.view(np.int64) // MICROS_OF_DAY - days[0], -1, len(bar_of) - 1)]
+        return bars, (bars >= 0) & begins_day(micros)
+    bars = np.minimum(np.searchsorted(timestamps, micros), len(timestamps) - 1)
+    return bars, timestamps[bars] == micros
+
+
 def _asset_ids(names: pl.Series, symbols: tuple[str, ...]) -> np.ndarray:
     """Return the asset id of each name, -1 for those that are no symbol."""
-    ids = pl.Series(range(len(symbols)), dtype=pl.Int64)
-    return names.replace_strict(pl.Series(symbols, dtype=pl.String), ids, default=-1).to_numpy()
+    ids = {name: asset for asset, name in enumerate(symbols)}
+    names = names.cast(pl.Categorical)  # few names for many rows: each is looked up once
+    given = names.unique().drop_nulls()
+    codes = given.to_physical().to_numpy()
+    asset_of = np.full(int(codes.max(initial=0)) + 2, -1)
+    asset_of[codes] = [ids.get(name, -1) for name in given.to_list()]
+    return asset_of[names.to_physical().fill_null(len(asset_of) - 1).to_numpy()]
 
 
 def without_repeats(table: Table, cells: Cells, place: np.ndarray, ledger: Ledger) -> Cells:

@@ -9,7 +9,7 @@ import polars as pl
 
 from backtest_farm.ingest.grid import PRICE_FIELDS
 from backtest_farm.ingest.ledger import Ledger
-from backtest_farm.ingest.table import Table
+from backtest_farm.ingest.table import Table, nulls
 
 _SAMPLE = 1000
 _EMPTY = ("", "na", "n/a", "#n/a", "null", "none", "-", "--")
@@ -106,7 +106,7 @@ def read_numbers(table: Table, name: str, ledger: Ledger) -> np.ndarray:
     numbers, unreadable = _as_numbers(table.frame[name], table.habits.decimal)
     ledger.note_rows("unparseable", table, unreadable, name)
     values = numbers.fill_null(np.nan).to_numpy().astype(np.float64, copy=True)
-    empty = numbers.is_null().to_numpy()
+    empty = nulls(numbers)
     finite = np.isfinite(values)
     if name in PRICE_FIELDS:
         ledger.note_rows("missing_cell", table, empty & ~unreadable, name)

@@ -14,6 +14,7 @@ from backtest_farm.ingest.grid import Grid, size_faults
 from backtest_farm.ingest.options import ReadOptions
 from backtest_farm.ingest.reading import MAX_BYTES, After, GridReading, OnFault, Reading, SourceReading
 from backtest_farm.ingest.report import Report
+from backtest_farm.ingest.synthetic import SyntheticMarket
 
 
 def read(
@@ -86,7 +87,7 @@ def stream(
     InputError
         If the source cannot be read at all. Its faults are raised by `Reading.blocks`.
     """
-    if isinstance(source, Grid):
+    if isinstance(source, Grid | SyntheticMarket):
         return GridReading(source, on_fault, ends, max_bytes)
     return SourceReading(source, on_fault, ends, options, max_bytes, scratch, None)
 

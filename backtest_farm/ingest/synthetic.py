@@ -7,7 +7,9 @@ factors, and fat-tailed noise of each name. Names list late, go bust or are take
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -26,6 +28,10 @@ _CALM, _WILD = 0.007, 0.022  # daily volatility of the market factor
 _SWITCH = (0.01, 0.04)  # chance a day to leave the calm and the wild regime
 _EDGE = 0.05  # correlation of the score with the return it forecasts
 _LATE, _BUST, _TAKEN, _GAPPY = 0.15, 0.04, 0.06, 0.10  # shares of the names
+_CELLS = 2**20  # of a matrix at once, where it is gone through to learn what comes after it
+
+_Draw: TypeAlias = np.random.Generator
+Arrays: TypeAlias = dict[str, np.ndarray]
 
 
 class _Lives(NamedTuple):
@@ -33,6 +39,132 @@ class _Lives(NamedTuple):
     last: np.ndarray
     bust: np.ndarray
     taken: np.ndarray
+
+
+def _skip(draw: _Draw, sample: Callable[[_Draw, tuple[int, int]], Any], n_bars: int, n_assets: int) -> _Draw:
+    """Let `draw` come to what follows a matrix of samples; return one that begins the matrix again."""
+    again = deepcopy(draw)
+    for first, stop in _steps(n_bars, n_assets):
+        sample(draw, (stop - first, n_assets))
+    return again
+
+
+def _steps(n_bars: int, n_assets: int) -> Iterator[tuple[int, int]]:
+    size = max(1, _CELLS // n_assets)
+    return ((first, min(first + size, n_bars)) for first in range(0, n_bars, size))
+
+
+class SyntheticMarket:
+    """A market of daily bars that is made block by block: the same bytes in blocks of any size.
+
+    Parameters
+    ----------
+    n_bars, n_assets, seed : int
+        See `synthetic_grid`.
+
+    Attributes
+    ----------
+    timestamps, symbols, statics, ends
+        As in `Grid`.
+    fields : tuple of str
+        Their names.
+
+    Raises
+    ------
+    InputError
+        If `n_bars` or `n_assets` is below 1.
+    """
+
+    fields = ("open", "high", "low", "close", "volume", "score")
+
+    def __init__(self, n_bars: int = 2520, n_assets: int = 500, seed: int = 0) -> None:
+        if n_bars < 1 or n_assets < 1:
+            size = f"{n_bars} bars x {n_assets} assets"
+            raise InputError(f"a market of {size} is empty: give at least 1 of each")
+        shape = n_bars, n_assets
+        draw = np.random.Generator(np.random.PCG64(seed))
+        symbols = _tickers(draw, n_assets)
+        self._sector = draw.integers(0, len(SECTORS), n_assets)
+        self._life = _life_spans(draw, n_bars, n_assets)
+        self._heat, self._market, self._sectors = _factors(draw, n_bars)
+        self._own = _skip(draw, lambda to, size: to.standard_t(4, size), *shape)
+        self._volatility = draw.uniform(0.008, 0.024, n_assets)
+        self._beta, self._drift = draw.normal(1.0, 0.3, n_assets), draw.normal(0.0, 0.0002, n_assets)
+        self._fates = _fates(draw, self._life)
+        self._start = draw.lognormal(3.5, 0.8, n_assets)
+        normal, exponential = _Draw.standard_normal, _Draw.standard_exponential
+        self._noises = [_skip(draw, sample, *shape) for sample in (normal, exponential)]
+        self._traded = draw.lognormal(13.0, 1.0, n_assets)
+        self._noises += [_skip(draw, sample, *shape) for sample in (normal, normal)]
+        self._gaps = _gaps(draw, n_bars, self._life)
+        self.timestamps = np.busday_offset(FIRST_SESSION, np.arange(n_bars))
+        ends = self._ends(draw)
+        # Asset ids follow the sorted symbols; drawing order and names are unrelated, so no id tells a fate.
+        order = self._order = sorted(range(n_assets), key=symbols.__getitem__)
+        self.symbols = tuple(symbols[a] for a in order)
+        self.statics = {"sector": tuple(SECTORS[self._sector[a]] for a in order)}
+        self.ends = Ends(ends.bar[order], ends.payout[order])
+
+    def blocks(self, n: int) -> Iterator[tuple[int, Arrays]]:
+        """Give the first bar of each block of `n` bars and its fields, float64 (n, n_assets), in order."""
+        n_bars, n_assets = len(self.timestamps), len(self.symbols)
+        starts = range(0, n_bars, n)
+        walk = self._walk(min(first + n + HORIZON, n_bars) for first in starts)
+        noises = deepcopy(self._noises)
+        kept = np.empty((0, n_assets)), np.empty((0, n_assets))  # what the score has looked ahead at
+        for first in starts:
+            returns, totals = map(np.concatenate, zip(kept, next(walk), strict=True))
+            fields = self._fields(first, returns[:n], totals, noises)
+            kept = returns[n:].copy(), totals[n:].copy()
+            del returns, totals
+            yield first, fields
+
+    def _walk(self, stops: Iterable[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Give log returns up to each of `stops`, and their sums from the first bar on."""
+        draw, first, total = deepcopy(self._own), 0, np.zeros(len(self._sector))
+        for stop in stops:
+            own = draw.standard_t(4, (stop - first, len(total))) / np.sqrt(2.0)
+            own *= self._volatility
+            own *= np.sqrt(self._heat[first:stop])[:, None]
+            own += self._market[first:stop, None] * self._beta
+            own += self._sectors[first:stop, self._sector]
+            own = np.clip(own + self._drift, -0.6, 0.6)
+            for a, start, end, factor, more in self._fates:
+                bars = slice(max(start - first, 0), max(end - first, 0))
+                own[bars, a] = own[bars, a] * factor + more
+            totals = np.cumsum(np.concatenate([total[None], own]), axis=0)
+            total, first = totals[-1].copy(), stop
+            yield own, totals[1:]
+
+    def _fields(self, first: int, returns: np.ndarray, totals: np.ndarray, noises: list[_Draw]) -> Arrays:
+        """Make the bars of these returns; their sums go on as far as the score looks ahead."""
+        night, reach, crowd, doubt = noises
+        bars, shape = np.arange(first, first + len(returns)), returns.shape
+        close = self._start * np.exp(totals[: len(returns)])
+        fields = _bars(close, returns, night.standard_normal(shape), reach.standard_exponential(shape))
+        volume = self._traded * np.exp(0.4 * crowd.standard_normal(shape) + 8 * np.abs(returns))
+        fields["volume"] = np.round(volume) + 1.0
+        ahead = np.minimum(bars + HORIZON, len(self.timestamps) - 1) - first
+        fields["score"] = _score(totals[ahead] - totals[: len(returns)], doubt.standard_normal(shape))
+        absent = (bars[:, None] < self._life.first) | (bars[:, None] > self._life.last)
+        for a, start, stop in self._gaps:
+            absent[max(start - first, 0) : max(stop - first, 0), a] = True
+        for values in fields.values():
+            values[absent] = np.nan
+        return {name: np.ascontiguousarray(fields.pop(name)[:, self._order]) for name in self.fields}
+
+    def _ends(self, draw: _Draw) -> Ends:
+        """Draw the payouts, which go by the last closes: the returns are gone through for them."""
+        life, n_assets = self._life, len(self._sector)
+        ended, (final, payout) = life.bust | life.taken, np.full((2, n_assets), np.nan)
+        steps = list(_steps(len(self.timestamps), n_assets))
+        for (first, stop), (_, totals) in zip(steps, self._walk(stop for _, stop in steps), strict=True):
+            here = np.flatnonzero(ended & (first <= life.last) & (life.last < stop))
+            final[here] = _rounded(self._start[here] * np.exp(totals[life.last[here] - first, here]))
+        cash = life.taken & (draw.random(n_assets) < 0.7)
+        payout[life.bust] = np.round(final * draw.uniform(0.0, 0.05, n_assets), 4)[life.bust]
+        payout[cash] = np.round(final * draw.uniform(1.0, 1.02, n_assets), 4)[cash]
+        return Ends(np.where(ended, life.last, NO_END).astype(np.int64), payout)
 
 
 def synthetic_grid(n_bars: int = 2520, n_assets: int = 500, seed: int = 0) -> Grid:
@@ -56,33 +188,12 @@ def synthetic_grid(n_bars: int = 2520, n_assets: int = 500, seed: int = 0) -> Gr
     InputError
         If `n_bars` or `n_assets` is below 1.
     """
-    if n_bars < 1 or n_assets < 1:
-        raise InputError(f"a market of {n_bars} bars x {n_assets} assets is empty: give at least 1 of each")
-    draw = np.random.Generator(np.random.PCG64(seed))
-    symbols = _tickers(draw, n_assets)
-    sector = draw.integers(0, len(SECTORS), n_assets)
-    life = _life_spans(draw, n_bars, n_assets)
-    returns = _returns(draw, n_bars, sector)
-    _pull_to_fate(draw, returns, life)
-    close = draw.lognormal(3.5, 0.8, n_assets) * np.exp(np.cumsum(returns, axis=0))
-    fields = _bars(draw, close, returns)
-    fields["score"] = _score(draw, returns)
-    absent = _absences(draw, n_bars, life)
-    for values in fields.values():
-        values[absent] = np.nan
-    ends = _ends(draw, fields["close"], life)
-    # Asset ids follow the sorted symbols; drawing order and names are unrelated, so no id tells a fate.
-    order = sorted(range(n_assets), key=symbols.__getitem__)
-    return Grid(
-        timestamps=np.busday_offset(FIRST_SESSION, np.arange(n_bars)),
-        symbols=tuple(symbols[a] for a in order),
-        fields={name: np.ascontiguousarray(values[:, order]) for name, values in fields.items()},
-        statics={"sector": tuple(SECTORS[sector[a]] for a in order)},
-        ends=Ends(ends.bar[order], ends.payout[order]),
-    )
+    market = SyntheticMarket(n_bars, n_assets, seed)
+    ((_, fields),) = market.blocks(n_bars)
+    return Grid(market.timestamps, market.symbols, fields, market.statics, market.ends)
 
 
-def _tickers(draw: np.random.Generator, n: int) -> list[str]:
+def _tickers(draw: _Draw, n: int) -> list[str]:
     letters = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
     length = 3 if n <= 5000 else 5
     names: dict[str, None] = {}
@@ -91,7 +202,7 @@ def _tickers(draw: np.random.Generator, n: int) -> list[str]:
     return list(names)[:n]
 
 
-def _life_spans(draw: np.random.Generator, n_bars: int, n_assets: int) -> _Lives:
+def _life_spans(draw: _Draw, n_bars: int, n_assets: int) -> _Lives:
     fate = draw.random((2, n_assets))
     late = fate[0] < _LATE
     bust = fate[1] < _BUST
@@ -103,8 +214,8 @@ def _life_spans(draw: np.random.Generator, n_bars: int, n_assets: int) -> _Lives
     return _Lives(first, last, bust & ended, taken & ended)
 
 
-def _returns(draw: np.random.Generator, n_bars: int, sector: np.ndarray) -> np.ndarray:
-    n_assets = len(sector)
+def _factors(draw: _Draw, n_bars: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return how much wilder each bar is than the calm, and returns of the market and of each sector."""
     wild = np.empty(n_bars, bool)
     state = False
     for t, chance in enumerate(draw.random(n_bars)):
@@ -115,77 +226,60 @@ def _returns(draw: np.random.Generator, n_bars: int, sector: np.ndarray) -> np.n
     # true.
     market = 0.0006 - 0.0011 * wild + _CALM * heat * draw.standard_t(5, n_bars) / np.sqrt(5 / 3)
     sectors = 0.004 * np.sqrt(heat)[:, None] * draw.standard_normal((n_bars, len(SECTORS)))
-    own = draw.standard_t(4, (n_bars, n_assets)) / np.sqrt(2.0)
-    own *= draw.uniform(0.008, 0.024, n_assets)
-    own *= np.sqrt(heat)[:, None]
-    own += market[:, None] * draw.normal(1.0, 0.3, n_assets)
-    own += sectors[:, sector]
-    own += draw.normal(0.0, 0.0002, n_assets)
-    return np.clip(own, -0.6, 0.6, out=own)
+    return heat, market, sectors
 
 
-def _pull_to_fate(draw: np.random.Generator, returns: np.ndarray, life: _Lives) -> None:
-    """Let busts slide for up to half a year before their end, and takeovers jump shortly before theirs."""
-    for a in np.flatnonzero(life.bust):
-        start = max(life.first[a], life.last[a] - 126)
-        returns[start : life.last[a] + 1, a] -= 3.0 / (life.last[a] + 1 - start)
-    for a in np.flatnonzero(life.taken):
+def _fates(draw: _Draw, life: _Lives) -> list[tuple[int, int, int, float, float]]:
+    """Return what fates make of returns: asset, first bar, bar after the last one, factor, and what is added.
+
+    Busts slide for up to half a year before their end, and takeovers jump shortly before theirs.
+    """
+    fates = []
+    for a in np.flatnonzero(life.bust).tolist():
+        start, stop = max(life.first[a], life.last[a] - 126), life.last[a] + 1
+        fates.append((a, start, stop, 1.0, -3.0 / (stop - start)))
+    for a in np.flatnonzero(life.taken).tolist():
         notice = max(life.first[a], life.last[a] - int(draw.integers(20, 90)))
-        returns[notice, a] += draw.uniform(0.15, 0.40)
-        returns[notice + 1 : life.last[a] + 1, a] *= 0.1  # the price waits near the offer
+        fates.append((a, notice, notice + 1, 1.0, draw.uniform(0.15, 0.40)))
+        fates.append((a, notice + 1, life.last[a] + 1, 0.1, 0.0))  # the price waits near the offer
+    return fates
 
 
-def _bars(draw: np.random.Generator, close: np.ndarray, returns: np.ndarray) -> dict[str, np.ndarray]:
-    """Make open, high, low and volume around `close`; rounding first keeps high and low on the outside."""
-    shape = close.shape
-    before = close * np.exp(-returns)
+def _bars(close: np.ndarray, returns: np.ndarray, night: np.ndarray, reach: np.ndarray) -> Arrays:
+    """Make open, high and low around `close`; rounding first keeps high and low on the outside."""
     spread = 0.25 * np.abs(returns) + 0.002
-    opened = before * np.exp(spread * draw.standard_normal(shape))
-    for values in (close, opened):
-        np.round(np.maximum(values, 0.01), 4, out=values)
-    reach = np.exp(spread * draw.exponential(1.0, shape))
+    opened = _rounded(close * np.exp(-returns) * np.exp(spread * night))
+    close = _rounded(close)
+    reach = np.exp(spread * reach)
     high = np.round(np.maximum(opened, close) * reach, 4)
     low = np.round(np.minimum(opened, close) / reach, 4)
-    volume = draw.lognormal(13.0, 1.0, shape[1]) * np.exp(
-        0.4 * draw.standard_normal(shape) + 8 * np.abs(returns)
-    )
     return {
         "open": opened,
         "high": np.maximum(high, np.maximum(opened, close)),
         "low": np.maximum(np.minimum(low, np.minimum(opened, close)), 0.0001),
         "close": close,
-        "volume": np.round(volume) + 1.0,
     }
 
 
-def _score(draw: np.random.Generator, returns: np.ndarray) -> np.ndarray:
+def _rounded(prices: np.ndarray) -> np.ndarray:
+    return np.round(np.maximum(prices, 0.01), 4)
+
+
+def _score(coming: np.ndarray, doubt: np.ndarray) -> np.ndarray:
     """Return a noisy forecast of each name's return over the next `HORIZON` bars, relative to the others."""
-    total = np.concatenate([np.zeros((1, returns.shape[1])), np.cumsum(returns, axis=0)])
-    ahead = np.minimum(np.arange(len(returns)) + 1 + HORIZON, len(returns))
-    coming = total[ahead] - total[1:]
     coming -= coming.mean(axis=1, keepdims=True)
     scale = coming.std(axis=1, keepdims=True)
     signal = np.divide(coming, scale, out=np.zeros_like(coming), where=scale > 0)
-    return _EDGE * signal + np.sqrt(1 - _EDGE**2) * draw.standard_normal(returns.shape)
+    return _EDGE * signal + np.sqrt(1 - _EDGE**2) * doubt
 
 
-def _absences(draw: np.random.Generator, n_bars: int, life: _Lives) -> np.ndarray:
-    bars = np.arange(n_bars)[:, None]
-    absent = (bars < life.first) | (bars > life.last)
+def _gaps(draw: _Draw, n_bars: int, life: _Lives) -> list[tuple[int, int, int]]:
+    """Return assets and the bars (first, stop) that they miss."""
+    gaps = []
     for a in np.flatnonzero(draw.random(len(life.first)) < _GAPPY):
         for _ in range(int(draw.integers(1, 4))):
             start = int(draw.integers(0, n_bars))
             stop = start + int(min(draw.geometric(0.4), 30))
             # A life keeps its first and last bar: a gap lies inside.
-            absent[max(start, life.first[a] + 1) : min(stop, life.last[a]), a] = True
-    return absent
-
-
-def _ends(draw: np.random.Generator, close: np.ndarray, life: _Lives) -> Ends:
-    assets = np.arange(len(life.first))
-    final = close[life.last, assets]
-    cash = life.taken & (draw.random(len(assets)) < 0.7)
-    payout = np.full(len(assets), np.nan)
-    payout[life.bust] = np.round(final * draw.uniform(0.0, 0.05, len(assets)), 4)[life.bust]
-    payout[cash] = np.round(final * draw.uniform(1.0, 1.02, len(assets)), 4)[cash]
-    return Ends(np.where(life.bust | life.taken, life.last, NO_END).astype(np.int64), payout)
+            gaps.append((int(a), int(max(start, life.first[a] + 1)), int(min(stop, life.last[a]))))
+    return gaps

@@ -78,6 +78,11 @@ class Table:
         return self.frame["symbol"].gather(rows).cast(pl.String).drop_nulls().unique().to_list()
 
 
+def nulls(column: pl.Series) -> np.ndarray:
+    """Return a mask of the empty cells; mostly there are none, and a count is at hand."""
+    return column.is_null().to_numpy() if column.null_count() else np.zeros(len(column), bool)
+
+
 def shown_row(row: int) -> int | None:
     """Return a row's number as findings give it."""
     return None if row >= UNNUMBERED else row

@@ -8,7 +8,10 @@ continue it, an asset without a value leaves no trace, and a bar without any val
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,24 +22,44 @@ NAMELESS = ("",)
 """The one asset of a context, which is the same whatever the context is called."""
 
 
-def name_hashes(names: Iterable[str]) -> np.ndarray:
+@lru_cache(maxsize=8)
+def name_hashes(names: tuple[str, ...]) -> np.ndarray:
     """Return the sha256 of each name, uint8 (n_names, 32); of one length, so that no two runs are alike."""
     hashes = b"".join(hashlib.sha256(name.encode()).digest() for name in names)
     return np.frombuffer(hashes, np.uint8).reshape(-1, 32)
 
 
-def rosters(present: np.ndarray, names: np.ndarray) -> Iterator[tuple[np.ndarray, bytes]]:
-    """Yield, for each row of a mask (n_bars, n_assets), the assets in it and the hash of their names."""
-    fresh = np.ones(len(present), bool)
-    np.any(present[1:] != present[:-1], axis=1, out=fresh[1:])
-    for row, changed in zip(present, fresh.tolist(), strict=True):
-        if changed:  # seldom: most bars have the assets of the bar before
-            assets = np.flatnonzero(row)
-            roster = hashlib.sha256(names[assets].tobytes()).digest()
-        yield assets, roster
+class Run(NamedTuple):
+    """Bars that have the same assets.
+
+    Attributes
+    ----------
+    start, stop : int
+        Its first row, and the first one after it.
+    assets : numpy.ndarray
+        Their ids, ascending.
+    roster : bytes
+        The hash of their names.
+    """
+
+    start: int
+    stop: int
+    assets: np.ndarray
+    roster: bytes
 
 
-def advance(chain: str, first_bar: int, values: np.ndarray, names: np.ndarray) -> str:
+def runs(present: np.ndarray, names: tuple[str, ...]) -> Iterator[Run]:
+    """Yield the runs of a mask (n_bars, n_assets), in order: most bars have the assets of the bar before."""
+    if not len(present):
+        return
+    hashes = name_hashes(names)
+    changes = np.flatnonzero((present[1:] != present[:-1]).any(axis=1)) + 1
+    for start, stop in pairwise([0, *changes.tolist(), len(present)]):
+        assets = np.flatnonzero(present[start])
+        yield Run(start, stop, assets, hashlib.sha256(hashes[assets].tobytes()).digest())
+
+
+def advance(chain: str, first_bar: int, values: np.ndarray, names: tuple[str, ...]) -> str:
     """Return `chain` after more bars.
 
     Parameters
@@ -47,13 +70,16 @@ def advance(chain: str, first_bar: int, values: np.ndarray, names: np.ndarray) -
         The number of the first row of `values`.
     values : numpy.ndarray
         float64 (n_bars, n_assets) from `tidy`; NaN = no value.
-    names : numpy.ndarray
-        `name_hashes` of the assets.
+    names : tuple of str
+        The assets.
     """
     state = bytes.fromhex(chain)
-    for row, (assets, roster) in enumerate(rosters(~np.isnan(values), names)):
-        if len(assets):
-            bar = (first_bar + row).to_bytes(8, "little")
-            held = values[row] if len(assets) == values.shape[1] else values[row, assets]
-            state = hashlib.sha256(b"".join((state, bar, roster, held.tobytes()))).digest()
+    for start, stop, assets, roster in runs(~np.isnan(values), names):
+        if not len(assets):
+            continue
+        held = values[start:stop]
+        if len(assets) < values.shape[1]:
+            held = held.take(assets, axis=1)
+        for bar, row in enumerate(held, first_bar + start):
+            state = hashlib.sha256(b"".join((state, bar.to_bytes(8, "little"), roster, row))).digest()
     return state.hex()

@@ -58,13 +58,13 @@ class Field:
         Ascending and apart; what no piece holds is NaN.
     since : numpy.ndarray
         int64 (n_assets,), the first bar with a value, `NO_END` where there is none.
-    names : numpy.ndarray
-        `name_hashes` of the assets.
+    names : tuple of str
+        The assets.
     """
 
     pieces: tuple[Piece, ...]
     since: np.ndarray
-    names: np.ndarray
+    names: tuple[str, ...]
     _chains: dict[int, str] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -73,22 +73,23 @@ class Field:
         return self.pieces[-1].chain if self.pieces else START
 
     @classmethod
-    def empty(cls, names: np.ndarray) -> Field:
+    def empty(cls, names: tuple[str, ...]) -> Field:
         """Return a field of these assets without any value."""
         return cls((), np.full(len(names), NO_END), names)
 
-    def widened(self, names: np.ndarray) -> Field:
+    def widened(self, names: tuple[str, ...]) -> Field:
         """Return the field with more assets, which have no value; `names` are those of all."""
         return Field(self.pieces, np.append(self.since, Field.empty(names[len(self.names) :]).since), names)
 
-    def with_piece(self, name: str, first_bar: int, values: np.ndarray, block: Block) -> Field:
-        """Return the field with one more piece, `values` (n_bars, n_assets), that lies in `block`."""
-        chain = advance(self.chain, first_bar, values, self.names)
+    def after(self, first_bar: int, values: np.ndarray) -> tuple[str, np.ndarray]:
+        """Return `chain` and `since` as they are after `values` (n_bars, n_assets), from `first_bar` on."""
         first = lives(values).first
         here = np.where(first < len(values), first_bar + first, NO_END)
-        n_bars, n_assets = values.shape
-        piece = Piece(first_bar, n_bars, n_assets, name, block, chain)
-        return Field((*self.pieces, piece), np.minimum(self.since, here), self.names)
+        return advance(self.chain, first_bar, values, self.names), np.minimum(self.since, here)
+
+    def with_piece(self, piece: Piece, since: np.ndarray) -> Field:
+        """Return the field with one more piece, and `since` as it then is."""
+        return Field((*self.pieces, piece), since, self.names)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return bars `start` to `stop`, float64 (stop - start, n_assets), read-only; see `Panel.read`."""
@@ -104,15 +105,17 @@ class Field:
         return dense
 
     def chain_at(self, end_bar: int) -> str:
-        """Return the chain of the first `end_bar` bars; at most one piece is read, and that once."""
+        """Return the chain of the first `end_bar` bars; at most a part of one piece is read."""
         if end_bar not in self._chains:
-            chain = START
-            for piece in self._within(0, end_bar):
+            near = max((bar for bar in self._chains if bar < end_bar), default=0)
+            chain = self._chains.get(near, START)
+            for piece in self._within(near, end_bar):
                 if piece.stop <= end_bar:
                     chain = piece.chain
                 else:
-                    rows = piece.rows(piece.first_bar, end_bar)
-                    chain = advance(chain, piece.first_bar, rows, self.names[: piece.n_assets])
+                    start = max(near, piece.first_bar)
+                    rows = piece.rows(start, end_bar)
+                    chain = advance(chain, start, rows, self.names[: piece.n_assets])
             self._chains[end_bar] = chain
         return self._chains[end_bar]
 

@@ -11,23 +11,27 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from backtest_farm.errors import InputError, PanelError, nearest
-from backtest_farm.identity import canonical_json, digest
+from backtest_farm.identity import canonical_json, digest, digest_bytes
 from backtest_farm.ingest.grid import Ends, no_ends
 from backtest_farm.ingest.spells import Spell
 from backtest_farm.panel.block import Block, Body, damaged
-from backtest_farm.panel.chain import NAMELESS, name_hashes
+from backtest_farm.panel.chain import NAMELESS
 from backtest_farm.panel.field import Field, Piece
 
 FORMAT = 2
 Picked = TypeVar("Picked")
 _KINDS = ("fields", "contexts")
 _UNITS = {"day": "M8[D]", "us": "M8[us]"}
+_DECODER = json.JSONDecoder()
+_CONTENT, _FILES, _DIGEST = '{"content":', ',"files":', ',"files_digest":'
+"""What stands in a snapshot's text before its parts, in the order of canonical JSON."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,10 +137,16 @@ class Manifest:
             If the text is damaged or of a format this version does not know.
         """
         try:
-            snapshot = json.loads(text)
-            known, content, files = snapshot["format"], snapshot["content"], snapshot["files"]
-            own = name.partition("-")[2], snapshot["files_digest"]
-            whole = own == (digest(content)[:16], digest(files))
+            body, _, tail = text.decode().rpartition(_DIGEST)
+            said = json.loads(f"{{{_DIGEST[1:]}{tail}")
+            content, stop = _DECODER.raw_decode(body, len(_CONTENT))
+            files = json.loads(body[stop + len(_FILES) :])
+            # The text is canonical: its parts have the digests of what they say, and are not written again.
+            parts = body[len(_CONTENT) : stop], body[stop + len(_FILES) :]
+            own = [digest_bytes(part.encode())[:length] for part, length in zip(parts, (16, 32), strict=True)]
+            whole = own == [name.partition("-")[2], said["files_digest"]]
+            whole &= _CONTENT + _FILES.join(parts) == body
+            known = said["format"]
         except (ValueError, KeyError, TypeError):
             raise damaged(f"snapshot {name} is not readable: it was cut or changed") from None
         if known != FORMAT:
@@ -160,7 +170,7 @@ class Manifest:
                 piece = Piece(entry["first_bar"], n_bars, n_assets, one, block, said["chain"])
                 pieces[kind, one].append(piece)
 
-        def stored(kind: str, names: np.ndarray) -> dict[str, Field]:
+        def stored(kind: str, names: tuple[str, ...]) -> dict[str, Field]:
             return {
                 name: Field(tuple(sorted(pieces[kind, name])), _spread(said["since"]), names)
                 for name, said in sorted(content[kind].items())
@@ -174,8 +184,8 @@ class Manifest:
             ends=ends,
             statics={name: tuple(column) for name, column in content["statics"].items()},
             universes={name: tuple(map(tuple, spells)) for name, spells in content["universes"].items()},
-            fields=stored("fields", name_hashes(content["symbols"])),
-            contexts=stored("contexts", name_hashes(NAMELESS)),
+            fields=stored("fields", tuple(content["symbols"])),
+            contexts=stored("contexts", NAMELESS),
         )
 
 
@@ -202,7 +212,7 @@ def _runs(values: np.ndarray) -> list[list[int]]:
 
 
 def _spread(runs: list[list[int]]) -> np.ndarray:
-    return np.repeat(*np.array(runs, np.int64).reshape(-1, 2).T)
+    return np.repeat(*np.fromiter(chain.from_iterable(runs), np.int64).reshape(-1, 2).T)
 
 
 def _pack(moments: np.ndarray) -> dict[str, Any]:
@@ -211,4 +221,7 @@ def _pack(moments: np.ndarray) -> dict[str, Any]:
 
 
 def _unpack(packed: Mapping[str, Any]) -> np.ndarray:
-    return packed["first"] + np.concatenate([[0], np.cumsum(_spread(packed["steps"]))])
+    steps = _spread(packed["steps"])
+    moments = np.full(len(steps) + 1, packed["first"])
+    moments[1:] += np.cumsum(steps, out=steps)
+    return moments

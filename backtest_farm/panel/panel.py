@@ -665,6 +665,6 @@ def synthetic_panel(
     Panel
         See `backtest_farm.ingest.synthetic.synthetic_grid` for its fields.
     """
-    from backtest_farm.ingest.synthetic import synthetic_grid
+    from backtest_farm.ingest.synthetic import SyntheticMarket
 
-    return Panel.build(synthetic_grid(n_bars, n_assets, seed), path)
+    return Panel.build(SyntheticMarket(n_bars, n_assets, seed), path)

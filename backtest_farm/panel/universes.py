@@ -10,7 +10,7 @@ import numpy as np
 from backtest_farm.errors import InputError
 from backtest_farm.identity import digest
 from backtest_farm.ingest.spells import ALL, member_mask
-from backtest_farm.panel.chain import name_hashes, rosters
+from backtest_farm.panel.chain import runs
 from backtest_farm.panel.manifest import Manifest, pick
 
 if TYPE_CHECKING:
@@ -51,10 +51,14 @@ class Universes:
         """See `Panel.members`."""
         # The last one is kept: whoever asks for one universe asks for it several times.
         if universe not in self._made:
-            self._made = {universe: self._mask(universe)}
+            mask = self._mask(universe)
+            mask.flags.writeable = False
+            self._made = {universe: mask}
         return self._made[universe]
 
     def _mask(self, universe: Universe) -> np.ndarray:
+        if universe == type(universe)():
+            return np.ones(self._manifest.shape, np.uint8)
         base = self.named(universe.of)
         if universe.column is not None:
             column = pick("static column", universe.column, self._manifest.statics)
@@ -67,9 +71,7 @@ class Universes:
             chosen = np.ones(len(self._symbols), bool)
         if not chosen.any():
             raise InputError(f"the panel has no asset of the universe {universe.label}")
-        mask = np.ones_like(base) if universe == type(universe)() else base * chosen
-        mask.flags.writeable = False
-        return mask
+        return base * chosen
 
     def digest(self, universe: Universe, start: int, stop: int) -> str:
         """See `Panel.members_digest`."""
@@ -83,11 +85,8 @@ class Universes:
     def _digest(self, universe: Universe, start: int, stop: int) -> str:
         mask = self.members(universe)[start:stop] != 0
         ever = mask.any(axis=0)
-        names = name_hashes(self._symbols[ever].tolist())
-        changes: list[tuple[int, str]] = []
-        for row, (_, roster) in enumerate(rosters(mask[:, ever], names)):
-            if not changes or changes[-1][1] != roster.hex():
-                changes.append((row, roster.hex()))
+        names = tuple(self._symbols[ever].tolist())
+        changes = [(run.start, run.roster.hex()) for run in runs(mask[:, ever], names)]
         return digest({"rows": stop - start, "members": changes})
 
     def expand(self, spec: UniverseSpec) -> tuple[Universe, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,7 @@ from backtest_farm.ingest.clock import bars_in_a_year
 from backtest_farm.ingest.memory import block_bytes
 from backtest_farm.ingest.readers import OnFault, Reading, ReadOptions, read_later, stream
 from backtest_farm.panel.block import damaged
-from backtest_farm.panel.chain import name_hashes
-from backtest_farm.panel.field import Field
+from backtest_farm.panel.field import Field, Piece
 from backtest_farm.panel.folder import PanelFolder
 from backtest_farm.panel.layout import tidy
 from backtest_farm.panel.manifest import Manifest
@@ -47,17 +47,21 @@ def write(
     before: Mapping[str, Field],
 ) -> dict[str, Field]:
     """Write blocks to `room`, and return the fields of `before` continued by them."""
-    names = name_hashes(symbols)
-    fields = {name: field.widened(names) for name, field in before.items()}
+    fields = {name: field.widened(symbols) for name, field in before.items()}
     for first, arrays in blocks:
-        # Taken out and let go one by one, and all of them before the next block is read.
+        # Taken out one by one, and all of them let go before the next block is read.
         tidied = {name: tidy(arrays.pop(name)) for name in sorted(arrays)}
-        bars = timestamps[first : first + len(next(iter(tidied.values())))]
-        block = folder.draft_block(room, bars, symbols, tidied)
-        while tidied:
-            name, values = tidied.popitem()
-            fields[name] = fields.get(name, Field.empty(names)).with_piece(name, first, values, block)
-        del values
+        n_bars, n_assets = next(iter(tidied.values())).shape
+        bars = timestamps[first : first + n_bars]
+        with ThreadPoolExecutor(1) as beside:  # the bars are hashed while their file is written
+            drafting = beside.submit(folder.draft_block, room, bars, symbols, tidied)
+            old = {name: fields.get(name, Field.empty(symbols)) for name in tidied}
+            news = {name: old[name].after(first, values) for name, values in tidied.items()}
+            block = drafting.result()
+        del tidied
+        for name, (chain, since) in news.items():
+            piece = Piece(first, n_bars, n_assets, name, block, chain)
+            fields[name] = old[name].with_piece(piece, since)
     return dict(sorted(fields.items()))
 
 

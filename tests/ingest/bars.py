@@ -8,6 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from backtest_farm.ingest import Grid, Report
+from backtest_farm.ingest.checks import Survey
+
 REAL = Path(__file__).parents[3] / "shared" / "data"
 SYMBOLS = ("AA", "BB", "CC")
 FIRST = dt.date(2024, 1, 1)
@@ -42,6 +45,13 @@ def with_cell(frame: pl.DataFrame, row: int, column: str, value: object) -> pl.D
 def as_text(frame: pl.DataFrame) -> pl.DataFrame:
     """`frame` with every column as text, as in a CSV file."""
     return frame.with_columns(pl.all().cast(pl.String))
+
+
+def survey(grid: Grid, file: str) -> Report:
+    """The warnings about all bars of `grid`."""
+    look = Survey(grid.timestamps, grid.symbols, grid.ends, file)
+    look.take(0, grid.fields)
+    return look.report()
 
 
 def real_file(name: str) -> Path:

@@ -6,9 +6,8 @@ import polars as pl
 import pytest
 
 from backtest_farm.ingest import Grid, Report, read
-from backtest_farm.ingest.checks import survey
 from backtest_farm.ingest.report import LISTED
-from tests.ingest.bars import real_file
+from tests.ingest.bars import real_file, survey
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from backtest_farm.errors import InputError
-from backtest_farm.ingest import Grid, Reading, Report, read, read_later, stream, synthetic_grid
+from backtest_farm.ingest import Grid, Reading, Report, read, read_later, reading, stream, synthetic_grid
 from backtest_farm.ingest.frames import long_frame
 from tests.ingest.bars import bars, real_file, with_cell
 
@@ -133,6 +133,16 @@ def test_later_bars_keep_the_places_of_known_symbols() -> None:
     assert np.isnan(fields["close"][:, 1]).all()
     np.testing.assert_array_equal(fields["close"][:, 2], frame.filter(pl.col("symbol") == "BB")["close"])
     assert report.counts == {"absent_symbol": 1} and report.findings[0].symbol == "AA"
+
+
+def test_moments_of_many_symbols_are_not_held_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_APART", 2_000)
+    moments = np.datetime64("2024-01-01", "us") + np.arange(1_000)
+    parts: list[np.ndarray] = []
+    for start in range(0, 100_000, 500):
+        reading._add(parts, np.roll(moments, start) if start else moments[::-3])
+        assert sum(map(len, parts)) <= 4_000
+    np.testing.assert_array_equal(np.unique(np.concatenate(parts)), moments)
 
 
 def test_known_symbols_are_not_listed_late_and_ended_ones_are_not_missed() -> None:

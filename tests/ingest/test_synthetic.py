@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from backtest_farm.errors import InputError
 from backtest_farm.ingest import NO_END, Grid, synthetic_grid
-from backtest_farm.ingest.checks import survey
 from backtest_farm.ingest.grid import lives
-from backtest_farm.ingest.synthetic import HORIZON, SECTORS
+from backtest_farm.ingest.synthetic import HORIZON, SECTORS, SyntheticMarket
+from tests.ingest.bars import survey
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,33 @@ def content(grid: Grid) -> str:
 def test_a_seed_is_a_market() -> None:
     assert content(synthetic_grid(300, 40, 7)) == content(synthetic_grid(300, 40, 7))
     assert content(synthetic_grid(300, 40, 7)) != content(synthetic_grid(300, 40, 8))
+
+
+@pytest.mark.parametrize("n_bars", [1, 20, 22, 97])
+def test_blocks_of_any_size_make_the_same_market(monkeypatch: pytest.MonkeyPatch, n_bars: int) -> None:
+    monkeypatch.setattr("backtest_farm.ingest.synthetic._CELLS", 700)
+    made = SyntheticMarket(97, 60, 3)
+    monkeypatch.undo()
+    whole = synthetic_grid(97, 60, 3)
+    assert (made.ends.bar != NO_END).any(), "no life ends, so that no payout is compared"
+    for size in {n_bars, 5}:  # twice, as a market can be made again
+        blocks = list(made.blocks(size))
+        assert [first for first, _ in blocks] == list(range(0, 97, size))
+        fields = {name: np.concatenate([fields[name] for _, fields in blocks]) for name in made.fields}
+        again = Grid(made.timestamps, made.symbols, fields, made.statics, made.ends)
+        assert content(again) == content(whole)
+
+
+def test_a_market_of_any_length_is_made_in_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backtest_farm.ingest.synthetic._CELLS", 2**15)
+    peaks = []
+    for n_bars in (2_000, 6_000):  # 5 and 14 MB a field
+        tracemalloc.start()
+        for _first, fields in SyntheticMarket(n_bars, 300).blocks(100):
+            del fields
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 9e6 and peaks[1] - peaks[0] < 1e6, peaks
 
 
 def test_global_random_state_is_not_touched() -> None:

@@ -47,6 +47,12 @@ SPOILED: dict[str, tuple[Callable[[Panel], None], str]] = {
         lambda panel: swap(snapshot(panel), '"offset":', '"offset":1'),
         "does not match its own digest",
     ),
+    "rewritten content": (lambda panel: swap(snapshot(panel), ":[", ": ["), "does not match its own digest"),
+    "a part more": (lambda panel: swap(snapshot(panel), '{"content"', '{"a":1,"content"'), "not readable"),
+    "a part renamed": (
+        lambda panel: swap(snapshot(panel), ',"files":', ',"filed":'),
+        "does not match its own digest",
+    ),
     "earlier format": (lambda panel: swap(snapshot(panel), '"format":2', '"format":1'), "has format 1"),
     "later format": (lambda panel: swap(snapshot(panel), '"format":2', '"format":3'), "has format 3"),
 }

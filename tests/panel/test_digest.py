@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import polars as pl
 import pytest
 
 from backtest_farm.errors import InputError
-from backtest_farm.panel import Panel
+from backtest_farm.panel import Panel, synthetic_panel
+from backtest_farm.panel.chain import START, advance
 from tests.ingest.bars import bars, with_cell
 
 ENDS = pl.DataFrame({"symbol": ["BB"], "date": [dt.date(2024, 1, 3)], "payout": [2.0]})
@@ -44,6 +46,32 @@ def test_an_end_of_life_matters_once_it_is_known(
     assert (ended.digest(["close"], stop) != small.digest(["close"], stop)) == reaches
     paid = Panel.build(bars(), tmp_path / "paid", ends=ENDS.with_columns(payout=3.0))
     assert (paid.digest(["close"], stop) != ended.digest(["close"], stop)) == reaches
+
+
+def test_a_chain_is_what_its_module_says(market: Panel) -> None:
+    values, names = market["close"], market.symbols
+    state = bytes(32)
+    for bar, row in enumerate(values):
+        there = np.flatnonzero(~np.isnan(row))
+        roster = hashlib.sha256(b"".join(hashlib.sha256(names[a].encode()).digest() for a in there)).digest()
+        if len(there):
+            state += bar.to_bytes(8, "little") + roster + row[there].tobytes()
+            state = hashlib.sha256(state).digest()
+    assert np.isnan(values).any() and advance(START, 0, values, names) == state.hex()
+    half = advance(START, 0, values[:150], names)
+    assert advance(half, 150, values[150:], names) == state.hex()
+
+
+def test_ends_asked_for_in_any_order_have_the_same_digests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backtest_farm.panel.writing.block_bytes", lambda: 8 * 6 * 12 * 35)
+    panel = synthetic_panel(tmp_path / "panel", 100, 12, seed=2)
+    assert len(panel.slabs()) == 3
+    stops = [35, 34, 36, 99, 1, 71, 70, 100, 90, 80, 35]
+    fresh = {stop: Panel.open(panel.path).digest(["close", "score"], stop) for stop in stops}
+    assert {stop: panel.digest(["close", "score"], stop) for stop in stops} == fresh
+    assert len(set(fresh.values())) == len(fresh)
 
 
 def test_symbols_and_timestamps_matter(small: Panel, tmp_path: Path) -> None:
