@@ -15,10 +15,10 @@ ARGS        ?=
 SUITE       ?= all
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench peers soak defects clean which-python
+.PHONY: help demo test lint bench bench-peers peers soak defects clean which-python
 
 help:  ## what can be made here
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## build a demo panel, sweep over a thousand trials on local Ray, print the leaderboard
 	$(VENV)/bin/backtest-farm demo $(ARGS)
@@ -31,8 +31,11 @@ lint: $(VENV)/.installed-test  ## ruff, mypy and import-linter only
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports --no-logo
 
-bench: $(VENV)/.installed  ## time one backtest, and a sweep inline and on local Ray with 1 and 2 workers
-	$(PY) benchmarks/first_light.py $(ARGS)
+bench: $(VENV)/.installed  ## what backtests and sweeps cost, beside a bare loop (five minutes; or ARGS="--quick --only W3")
+	$(PY) -m benchmarks $(ARGS)
+
+bench-peers: $(VENV)/.installed-test  ## the same cases on other engines, where the results are equal (half an hour, 2.5 GB)
+	$(PY) -m benchmarks.peers $(ARGS)
 
 peers: $(VENV)/.installed-test  ## compare with other engines, each installed into tests/peers/.venv (minutes, 2.5 GB)
 	$(PY) -m pytest tests/peers -m "peers or not peers" $(PYTEST_ARGS)

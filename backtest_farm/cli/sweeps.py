@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backtest_farm.cli.answer import JsonFlag, Prose, answering, plain
+from backtest_farm.cli.profiling import Profile, ProfileFlag
 from backtest_farm.cli.tables import pairs, size, span, table
 from backtest_farm.cli.writing import check_export, check_figure, write_frame
 from backtest_farm.errors import InputError
@@ -69,10 +70,14 @@ def sweep(
     ] = False,
     dedup: Annotated[bool, typer.Option(help="Take over equal trials instead of running them again.")] = True,
     limit: Limit = None,
+    profile: ProfileFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """Run every trial of a sweep file that the study does not hold yet."""
     with answering(json) as answer:
+        where = store or str(Path("studies") / file.stem)
+        # A store may be a URI: its profile then lies in the folder that one is in.
+        watch = Profile(profile, Path(f"{file.stem}.prof" if "://" in where else f"{where}.prof"))
         from backtest_farm.sweep import load_sweep
 
         # Read before the engine is imported: a wrong file is answered in a fraction of a second.
@@ -80,18 +85,19 @@ def sweep(
         spec = load_sweep(file, **bound)
         from backtest_farm.study import Sweep
 
-        where = store or str(Path("studies") / file.stem)
-        study = Sweep.of(spec, **bound).run(
-            store=where,
-            executor=executor.value,
-            resume=resume,
-            extend=extend,
-            retry_failed=retry_failed,
-            dedup=dedup,
-            workers=workers,
-            address=address,
-            progress=True,
-        )
+        asked = Sweep.of(spec, **bound)
+        with watch.running():
+            study = asked.run(
+                store=where,
+                executor=executor.value,
+                resume=resume,
+                extend=extend,
+                retry_failed=retry_failed,
+                dedup=dedup,
+                workers=workers,
+                address=address,
+                progress=True,
+            )
         summary = study.summary()
         quoted = shlex.quote(where)
         follow_up = [f"next: backtest-farm study top {quoted}"]
@@ -100,7 +106,13 @@ def sweep(
                 f"what failed: backtest-farm study show {quoted}",
                 f"again: backtest-farm sweep {shlex.quote(str(file))} --store {quoted} --retry-failed",
             ]
-        answer.give(summary, *map(plain, summary_lines(summary)), *map(plain, follow_up))
+        spent, at_once = summary["stage_seconds"], max(1, summary["workers"])
+        answer.give(
+            summary | watch.document(spent, at_once),
+            *map(plain, summary_lines(summary)),
+            *watch.parts(spent, answer.width, at_once),
+            *map(plain, follow_up),
+        )
         if failed(summary):
             raise typer.Exit(FAILED_TRIALS)
 
@@ -196,11 +208,13 @@ def run(
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw it into this .png, .svg or .html file.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write one self-contained HTML file about it.")] = None,
+    profile: ProfileFlag = False,
     json: JsonFlag = False,
 ) -> None:
     """Run one backtest: a sweep file in which every parameter has one value."""
     with answering(json) as answer:
-        from backtest_farm.spec import has_axes
+        watch = Profile(profile, Path(f"{file.stem}.prof"))
+        from backtest_farm.spec import Trading, has_axes
         from backtest_farm.sweep import load_sweep
 
         frames = {"equity": equity, "fills": fills, "trades": trades}
@@ -216,23 +230,22 @@ def run(
             )
         if len(spec.universes) != 1:
             raise InputError(f"{file} names {len(spec.universes)} universes", hint="name one, or use sweep")
-        from backtest_farm.engine import run as run_once
+        from backtest_farm.backtest import run as run_once
         from backtest_farm.panel import Panel
         from backtest_farm.study.sweep import window_notices
 
         panel = Panel.open(spec.panel)
         for notice in window_notices(panel, spec.window):
             answer.note(notice)
-        result = run_once(
-            panel,
-            spec.strategy,
-            start=spec.window.start,
-            end=spec.window.end,
-            universe=spec.universes[0].model_dump(exclude_none=True),
-            **{
-                name: getattr(spec, name) for name in ("cash", "fill", "sizing", "costs", "limits", "profile")
-            },
-        )
+        with watch.running():
+            result = run_once(
+                panel,
+                spec.strategy,
+                start=spec.window.start,
+                end=spec.window.end,
+                universe=spec.universes[0].model_dump(exclude_none=True),
+                **{name: getattr(spec, name) for name in Trading.model_fields if name != "window"},
+            )
         written = {name: target for name, target in frames.items() if target is not None}
         for name, target in written.items():
             write_frame(getattr(result, name), target)
@@ -251,6 +264,7 @@ def run(
             "counters": result.counters,
             "timings": result.timings,
             "written": written,
+            **watch.document(result.timings),
         }
         happened = {
             name: count for name, count in result.counters.items() if count and name not in result.metrics
@@ -266,6 +280,7 @@ def run(
         if result.status != "ok":
             parts.append(Prose([f"status {result.status}: equity was not a finite number"]))
         parts.append(f"digest: {result.digest}")
+        parts += watch.parts(result.timings, answer.width)
         parts += [plain(f"{name} written to {target}") for name, target in written.items()]
         answer.give(document, *parts)
         if result.status != "ok":
