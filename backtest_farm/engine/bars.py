@@ -106,7 +106,7 @@ class Bar:
         self.positions = row.quantity.copy()
         n = int(book.slots[0])
         assets = book.asset[0, :n]
-        mark = np.where(np.isnan(book.mark[assets]), book.entry_base[0, :n], book.mark[assets])
+        mark = np.where(np.isnan(book.mark[assets]), book.slot[0, :n, state.ENTRY_BASE], book.mark[assets])
         self.weights = np.zeros(len(self.symbols))
         self.weights[assets] = book.quantity[0, :n] * np.nan_to_num(mark) / self.equity
         self.members = row.member == 1
@@ -206,7 +206,8 @@ def _walk(step, book, slab, terms, events, row, record, scratch, n_bars, start, 
         # fmt: on
         step(bar, whole, real, row.wanted)
         if _listed(row, t):
-            decide(book, terms, row.targets, scratch, t)
+            prices = slab.close[t - slab.first]
+            decide(book, terms, row.targets, scratch, record, prices, slab.impact, t, t, np.int64(0))
     return DONE
 
 
@@ -220,13 +221,13 @@ _STEP = types.void(_BAR, types.int64[::1], _NUMBERS, _NUMBERS)
 
 
 def run_bars(
-    past: PastPanel,
-    start: int,
     market: Market,
     terms: Terms,
+    *,
+    past: PastPanel,
+    start: int,
     strategy: Strategy,
     signal: np.ndarray | None,
-    *,
     record_bars: bool = False,
     fill_rows: int = 0,
 ) -> TileResult:
@@ -234,12 +235,12 @@ def run_bars(
 
     Parameters
     ----------
+    market, terms : Market, Terms
+        Of one trial.
     past : PastPanel
         Up to the window's end.
     start : int
         The window's first bar.
-    market, terms : Market, Terms
-        Of one trial.
     strategy : Strategy
         Without axes.
     signal : ndarray of float64, shape (n_bars, n_assets), optional
@@ -270,10 +271,10 @@ def run_bars(
 
 def _new_row(n_bars: int, n_assets: int) -> Row:
     fires, length = np.zeros((n_bars, 1), np.uint8), np.zeros(n_bars, np.int64)
-    ids, values = np.zeros(n_assets, np.int32), np.zeros(n_assets)
+    ids, values = np.zeros(n_assets, np.uint32), np.zeros(n_assets)
     starts = frozen(np.zeros(n_bars + 1), np.int64)
     # The kernel's views are read-only, and see what is written here.
-    parts = frozen(fires, np.uint8), starts, frozen(length, np.int64), frozen(ids, np.int32), frozen(values)
+    parts = frozen(fires, np.uint8), starts, frozen(length, np.int64), frozen(ids, np.uint32), frozen(values)
     targets = state.Targets(*parts, 1, state.WEIGHTS)
     room = np.zeros(n_assets), np.zeros(n_assets), np.zeros(n_assets, np.uint8)
     return Row(targets, fires, length, ids, values, *room)
@@ -297,7 +298,8 @@ def _told(past: PastPanel, start: int, strategy: Strategy, signal: np.ndarray | 
                 hint="call ctx.target(weights) instead",
             )
         if _listed(row, t):
-            decide(book, terms, row.targets, scratch, t)
+            prices = slab.close[t - slab.first]
+            decide(book, terms, row.targets, scratch, record, prices, slab.impact, t, t, np.int64(0))
         return DONE
 
     return walk

@@ -55,15 +55,18 @@ def _room(book, terms, targets, record, t):
     """Say whether bar `t` can run in the slots and rows that there are."""
     capacity = book.asset.shape[1]
     n_assets = book.mark.shape[0]
-    length = targets.row_length[t]
     fires, schedule = targets.fires, terms.schedule
     sizes, quantile, short_weight = terms.n, terms.quantile, terms.short_weight
     total = 0
     for k in range(book.slots.shape[0]):
         most = book.slots[k]
-        if fires[t, schedule[k]] == s.DECIDE:
-            top, end = chosen(length, targets.listed, sizes[k], quantile[k], short_weight[k])
-            most = min(most + top + end, n_assets)
+        # The names of this bar's decision, and of the last bar's where that is still due.
+        for bar in range(t - 1 if book.due[k] >= 0 else t, t + 1):
+            if fires[bar, schedule[k]] == s.DECIDE:
+                length = targets.row_length[bar]
+                top, end = chosen(length, targets.listed, sizes[k], quantile[k], short_weight[k])
+                most += top + end
+        most = min(most, n_assets)
         if most > capacity:
             return NEED_SLOTS
         total += most
@@ -122,22 +125,23 @@ def _happen(book, terms, events, record, kind, t):
             quantity = book.quantity[k, found]
             if happens == s.SPLIT:
                 book.quantity[k, found] = quantity * amount
-                book.entry_base[k, found] /= amount
+                book.slot[k, found, s.ENTRY_BASE] /= amount
+                book.slot[k, found, s.ORDER_ATR] *= 1.0 / amount
                 for note in range(book.notes.shape[2]):
                     book.notes[k, found, note] *= amount if note == s.ENTERED else 1.0 / amount
                 whole = kind == s.QUANTITIES or sizing[k] == s.SIZE_AT_DECISION
-                if whole or book.noted[k, found] & s.SIZED != 0:
-                    book.target[k, found] *= amount
+                if whole or np.int64(book.slot[k, found, s.NOTED]) & s.SIZED != 0:
+                    book.slot[k, found, s.TARGET] *= amount
                 continue
             if happens == s.DIVIDEND:
                 paid = quantity * amount
                 book.cash[k] += paid
-                book.flow[k, found] += paid
+                book.slot[k, found, s.FLOW] += paid
                 book.bar_values[5, k] += paid
                 continue
-            if happens == s.LEAVES and book.order[k, found] > s.WAITING:
+            if happens == s.LEAVES and book.slot[k, found, s.ORDER] > s.WAITING:
                 continue
-            if book.order[k, found] != s.NO_ORDER:
+            if book.slot[k, found, s.ORDER] != s.NO_ORDER:
                 book.counters[s.N_CANCELLED, k] += 1
                 book.waiting[k] -= 1
             if quantity != 0.0 and happens == s.LEAVES:
@@ -149,7 +153,7 @@ def _happen(book, terms, events, record, kind, t):
                 if price != price:
                     price = marked(book, k, found, a)
                 book.cash[k] += quantity * price
-                book.flow[k, found] += quantity * price
+                book.slot[k, found, s.FLOW] += quantity * price
                 close_trade(book, k, found, t)
                 record_fill(
                     record, k, t - 1, t, a, s.R_DELISTING, True, -quantity, price, price, 0.0, 0.0, 0.0, 0.0
@@ -176,23 +180,30 @@ def _mark(book, closes, terms, again):
     for k in range(book.slots.shape[0]):
         if again and modes[k] != s.SAME_CLOSE:
             continue
+        asset, held = book.asset[k], book.quantity[k]
         net = 0.0
         gross = 0.0
         positions = 0
         stale = 0
+        priced = True
         for i in range(book.slots[k]):
-            quantity = book.quantity[k, i]
-            if quantity == 0.0:
-                continue
-            a = book.asset[k, i]
-            price = closes[a]
-            if not valid(price):
-                stale += 1
-                price = marked(book, k, i, a)
-            value = quantity * price
+            price = closes[asset[i]]
+            value = held[i] * price
             net += value
             gross += abs(value)
-            positions += 1
+            positions += held[i] != 0.0
+            priced &= valid(price)
+        if not priced:
+            # Seldom: once more, with care for what has no price.
+            net = gross = 0.0
+            for i in range(book.slots[k]):
+                if held[i] != 0.0:
+                    price = closes[asset[i]]
+                    if not valid(price):
+                        stale += 1
+                        price = marked(book, k, i, asset[i])
+                    net += held[i] * price
+                    gross += abs(held[i] * price)
         book.counters[s.N_STALE_BARS, k] += 0 if again else stale
         book.exposure[0, k] = gross
         book.exposure[1, k] = net
@@ -273,11 +284,21 @@ def _account(book, record, t, n_bars):
 
 
 @bare
-def _any_is(modes, mode):
-    """Return whether any trial fills in this mode."""
+def _any_is(values, value):
+    """Return whether any trial has this value."""
     found = False
-    for k in range(modes.shape[0]):
-        found = found or modes[k] == mode
+    for k in range(values.shape[0]):
+        found = found or values[k] == value
+    return found
+
+
+@bare
+def _disturbed(events, event, t):
+    """Return whether at bar `t` anything happens but dividends: it would change orders that wait."""
+    found = False
+    while event < events.bar.shape[0] and events.bar[event] <= t:
+        found = found or events.kind[event] != s.DIVIDEND
+        event += 1
     return found
 
 
@@ -312,6 +333,7 @@ def advance(book, slab, terms, events, targets, record, scratch, until, n_bars):
     at_once = _any_is(terms.fill, s.SAME_CLOSE)
     ruled = terms.rules.shape[0] > 0
     kind = targets.kind
+    first, again = np.int64(0), np.int64(1)  # not literals, or each would have `_mark` compiled for itself
     for t in range(book.clock[0], until):
         room = _room(book, terms, targets, record, t)
         if room != DONE:
@@ -319,23 +341,29 @@ def advance(book, slab, terms, events, targets, record, scratch, until, n_bars):
             return room
         row = t - slab.first
         closes = slab.close[row]
+        due = at_open and t > 0 and _any_is(book.due, t - 1)
+        calm = np.int64(not (due and _disturbed(events, book.clock[1], t)))
+        if not calm:
+            decide(book, terms, targets, scratch, record, closes, slab.impact, t - 1, t, calm)
         if terms.financed and t > 0:
             _finance(book, terms, slab.bars_per_year)
         _happen(book, terms, events, record, kind, t)
+        if due and calm:
+            decide(book, terms, targets, scratch, record, slab.open[row], slab.impact, t - 1, t, calm)
         if at_open:
             fill(book, slab, row, terms, record, scratch, kind, s.NEXT_OPEN, t)
         if ruled:
             protect(book, slab, row, terms, record, t)
         if at_close:
             fill(book, slab, row, terms, record, scratch, kind, s.NEXT_CLOSE, t)
-        _mark(book, closes, terms, False)
+        _mark(book, closes, terms, first)
         for a in range(book.atr.shape[0]):
             book.atr[a] = slab.atr[row, a]
         guard(book, slab, row, terms, t)
-        decide(book, terms, targets, scratch, t)
+        decide(book, terms, targets, scratch, record, closes, slab.impact, t, t, np.int64(t + 1 < n_bars))
         if at_once:
             fill(book, slab, row, terms, record, scratch, kind, s.SAME_CLOSE, t)
-            _mark(book, closes, terms, True)
+            _mark(book, closes, terms, again)
         _account(book, record, t, n_bars)
     book.clock[0] = until
     return DONE

@@ -5,26 +5,36 @@ from __future__ import annotations
 import numpy as np
 
 from backtest_farm.kernel import state as s
-from backtest_farm.kernel.decisions import LOT_TOLERANCE, limits_of, sized
+from backtest_farm.kernel.decisions import limits_of, sized
 from backtest_farm.kernel.jit import bare, inlined
 from backtest_farm.kernel.slots import (
+    CASH_TOLERANCE,
     DUST,
+    LOT_TOLERANCE,
     MAX_DISTANCE,
     NOTHING,
-    drop_empty,
-    marked,
-    outlay_of,
-    trade,
-    unit_impact,
+    commission_of,
+    equity_at,
+    lay_leg,
+    priced,
+    record_fill,
+    settle,
     valid,
 )
 
-CASH_TOLERANCE = 1e-9
-"""Buys fit if their outlay exceeds free cash by no more than this part of equity."""
 FINEST_CUT = 1e-15
 """A step this small ends the search for the part of buys that can be paid."""
 NEWTON_STEPS = 8
 CUT = -1.0
+
+
+@inlined
+def _outlay(buys, j, size, costs, row, column):
+    """Return what buying `size` of order `j` costs in all."""
+    push = buys[3, j] * np.sqrt(size) if buys[3, j] > 0.0 else 0.0
+    distance = costs[row, column, s.HALF_SPREAD] + costs[row, column, s.SLIPPAGE] + push
+    notional = size * (buys[2, j] * (1.0 + min(distance, MAX_DISTANCE)))
+    return notional + commission_of(size, notional, costs, row, column)
 
 
 @bare
@@ -121,7 +131,7 @@ def _afford(buys, columns, n, outlay, free, slack, dust, policy, lot, costs, row
             while buys[1, first] < largest * (1.0 - DUST):
                 first += 1
             last = first + 1
-            _, outlay = outlay_of(buys[0, first], buys[2, first], buys[3, first], costs, row, columns[first])
+            outlay = _outlay(buys, first, buys[0, first], costs, row, columns[first])
         if outlay > free + slack:
             part = 0.0
             if policy != s.REJECT:
@@ -135,8 +145,7 @@ def _afford(buys, columns, n, outlay, free, slack, dust, policy, lot, costs, row
                 if quantity * buys[2, j] < dust:
                     quantity = 0.0
                 if quantity > 0.0:
-                    _, paid = outlay_of(quantity, buys[2, j], buys[3, j], costs, row, columns[j])
-                    outlay += paid
+                    outlay += _outlay(buys, j, quantity, costs, row, columns[j])
                 buys[0, j] = quantity
                 buys[3, j] = CUT
         free -= outlay
@@ -173,26 +182,14 @@ def fill(book, slab, row, terms, record, scratch, kind, mode, t):
     impacts, volumes = slab.impact, slab.volume
     modes, costs, cost_row, volume = terms.fill, terms.costs, terms.cost_row, terms.volume
     wide = costs.shape[1] > 1
-    todo, buying, goals = scratch.todo, scratch.buys, scratch.goal
-    columns = scratch.todo[3]
+    reducing, shorting, growing, columns = scratch.todo[0], scratch.todo[1], scratch.todo[2], scratch.todo[3]
+    legs, buying, goals = scratch.legs, scratch.buys, scratch.goal
+    capacity = goals.shape[0]
     last_try = 1 if mode == s.SAME_CLOSE else 0
     for k in range(book.slots.shape[0]):
         if book.waiting[k] == 0 or modes[k] != mode:
             continue
-        used = book.slots[k]
-
-        # Equity at the prices of this pass, before any fill of it.
-        equity = book.cash[k]
-        for i in range(used):
-            quantity = book.quantity[k, i]
-            if quantity != 0.0:
-                a = book.asset[k, i]
-                price = prices[a]
-                if not valid(price):
-                    price = marked(book, k, i, a)
-                equity += quantity * price
-
-        at = cost_row[k]
+        asset, held_now, slot = book.asset[k], book.quantity[k], book.slot[k]
         limited, limits = limits_of(terms.limits, k)
         lot = limits[3]
         policy = terms.afford[k]
@@ -201,108 +198,159 @@ def fill(book, slab, row, terms, record, scratch, kind, mode, t):
         max_wait = terms.max_wait[k] - last_try
         share = volume[k, 0]
         carries = volume[k, 1] != 0.0
-        outlay = 0.0
-        reductions = shorts = buys = waiting = empty = 0
-        for i in range(used):
-            state = book.order[k, i]
+        at = cost_row[k]
+        bounded = size_now or share > 0.0
+        equity = equity_at(book, k, prices) if bounded else np.nan
+        reductions = shorts = buys = np.uint32(0)
+        waiting = 0
+        lowest = 0.0
+        for i in range(book.slots[k]):
+            state = slot[i, s.ORDER]
+            held = held_now[i]
+            lowest = min(lowest, held)
             if state == s.NO_ORDER:
                 continue
-            held = book.quantity[k, i]
-            a = book.asset[k, i]
+            a = asset[i]
             base = prices[a]
             if not valid(base):
-                if book.noted[k, i] & s.NOTED_PRICE == 0:
-                    book.noted[k, i] |= s.NOTED_PRICE
+                if np.int64(slot[i, s.NOTED]) & s.NOTED_PRICE == 0:
+                    slot[i, s.NOTED] += s.NOTED_PRICE
                     book.counters[s.N_NO_PRICE, k] += 1
-                if state == s.WAITING and t - book.decided[k, i] >= max_wait:
+                if state == s.WAITING and t - slot[i, s.DECIDED] >= max_wait:
                     book.counters[s.N_EXPIRED, k] += 1
-                    book.order[k, i] = s.NO_ORDER
-                    empty += held == 0.0
+                    slot[i, s.ORDER] = s.NO_ORDER
                 else:
                     waiting += 1
                 continue
-            target = book.target[k, i]
-            if size_now and state == s.WAITING and book.noted[k, i] & s.SIZED == 0:
-                target, ordered, counter = sized(target, kind, held, base, equity, limited, limits)
-                if counter != NOTHING:
-                    book.counters[counter, k] += 1
-                if not ordered:
-                    book.order[k, i] = s.NO_ORDER
-                    empty += held == 0.0
-                    continue
-                book.target[k, i] = target
-                book.noted[k, i] |= s.SIZED
-                book.counters[s.N_ORDERS, k] += 1
-            goal = target
-            if share > 0.0 and state == s.WAITING:
-                goal = _within_volume(held, target, base, share * volumes[row, a], lot, DUST * equity)
-                if goal != target and book.noted[k, i] & s.NOTED_VOLUME == 0:
-                    book.noted[k, i] |= s.NOTED_VOLUME
-                    book.counters[s.N_NO_VOLUME, k] += 1
-                if goal == held:
-                    # Nothing can be traded: there is no fill that would end the order.
-                    waiting += carries
-                    if not carries:
-                        book.order[k, i] = s.NO_ORDER
-                        empty += held == 0.0
-                    continue
+            goal = slot[i, s.TARGET]
+            if bounded and state == s.WAITING:
+                if size_now and np.int64(slot[i, s.NOTED]) & s.SIZED == 0:
+                    goal, ordered, counter = sized(goal, kind, held, base, equity, limited, limits)
+                    if counter != NOTHING:
+                        book.counters[counter, k] += 1
+                    if not ordered:
+                        slot[i, s.ORDER] = s.NO_ORDER
+                        continue
+                    slot[i, s.TARGET] = goal
+                    slot[i, s.NOTED] += s.SIZED
+                    book.counters[s.N_ORDERS, k] += 1
+                if share > 0.0:
+                    wish = goal
+                    goal = _within_volume(held, wish, base, share * volumes[row, a], lot, DUST * equity)
+                    if goal != wish and np.int64(slot[i, s.NOTED]) & s.NOTED_VOLUME == 0:
+                        slot[i, s.NOTED] += s.NOTED_VOLUME
+                        book.counters[s.N_NO_VOLUME, k] += 1
+                    if goal == held:
+                        # Nothing can be traded: there is no fill that would end the order.
+                        waiting += carries
+                        if not carries:
+                            slot[i, s.ORDER] = s.NO_ORDER
+                        continue
+            if goal == held:
+                slot[i, s.ORDER] = s.NO_ORDER
+                continue
             goals[i] = goal
-            if (held > 0.0 and goal <= held) or (held < 0.0 and goal >= held):
-                # A reduction stops at 0; a reversal goes on from there as a second fill.
-                todo[0, reductions] = i
-                reductions += 1
-                held = goal if goal * held > 0.0 else 0.0
-            if goal < held:
-                todo[1, shorts] = i
-                shorts += 1
-            elif goal > held:
-                size = goal - held
-                column = a if wide else 0
-                impact = unit_impact(costs, at, column, impacts, row, a)
-                notional, paid = outlay_of(size, base, impact, costs, at, column)
-                outlay += paid
-                todo[2, buys] = i
-                columns[buys] = column
-                buying[0, buys] = size
-                buying[1, buys] = notional
-                buying[2, buys] = base
-                buying[3, buys] = impact
-                buys += 1
+            # Without branches, as buys and sales take turns at random: an entry is written, then kept or not.
+            reduces = ((held > 0.0) & (goal < held)) | ((held < 0.0) & (goal > held))
+            shrinks = goal < min(held, 0.0)
+            grows = goal > max(held, 0.0)
+            first = i
+            if reduces & (shrinks | grows):
+                # A reversal: what goes beyond 0 is a fill of its own.
+                first = capacity + i
+                lay_leg(legs, first, goal, goal, base, costs, at, a if wide else 0, impacts, row, a)
+                lay_leg(legs, i, -held, 0.0, base, costs, at, a if wide else 0, impacts, row, a)
+            else:
+                lay_leg(legs, i, goal - held, goal, base, costs, at, a if wide else 0, impacts, row, a)
+            reducing[reductions] = i
+            shorting[shorts] = first
+            growing[buys] = first
+            reductions += np.uint32(reduces)
+            shorts += np.uint32(shrinks)
+            buys += np.uint32(grows)
 
-        for group in range(3):
-            n_fills = reductions if group == 0 else shorts if group == 1 else buys
-            cut = False
-            if group == 2:
-                free = book.cash[k] + margin * equity
-                slack = CASH_TOLERANCE * equity
-                cut = outlay > free + slack and policy != s.ALLOW
-                if cut:
-                    _afford(buying, columns, buys, outlay, free, slack, DUST * equity, policy, lot, costs, at)
-            for j in range(n_fills):
-                i = todo[group, j]
-                held = book.quantity[k, i]
-                goal = goals[i]
-                after = goal if group > 0 or goal * held > 0.0 else 0.0
-                quantity = after - held
-                if cut and buying[3, j] == CUT:
-                    if book.noted[k, i] & s.NOTED_CASH == 0:
-                        book.noted[k, i] |= s.NOTED_CASH
+        # Cash after each group, before anything is changed: what there is for buys, and what they cost.
+        cash = book.cash[k]
+        for j in range(reductions):
+            cash -= legs[reducing[j], s.PAID]
+        for j in range(shorts):
+            cash -= legs[shorting[j], s.PAID]
+        outlay = 0.0
+        for j in range(buys):
+            outlay += legs[growing[j], s.PAID]
+        # Where buys fit into cash and nothing is short, equity and all that it grants is positive.
+        if buys > 0 and policy != s.ALLOW and (outlay > cash or margin != 0.0 or lowest < 0.0):
+            if not bounded:
+                equity = equity_at(book, k, prices)
+            free = cash + margin * equity
+            slack = CASH_TOLERANCE * equity
+            if outlay > free + slack:
+                for j in range(buys):
+                    e = growing[j]
+                    i = e if e < capacity else e - capacity
+                    a = asset[i]
+                    columns[j] = a if wide else 0
+                    buying[0, j] = legs[e, s.QUANTITY]
+                    buying[1, j] = legs[e, s.NOTIONAL]
+                    buying[2, j] = prices[a]
+                    buying[3, j] = (
+                        costs[at, columns[j], s.IMPACT] * impacts[row, a] if impacts.shape[0] > 0 else 0.0
+                    )
+                _afford(buying, columns, buys, outlay, free, slack, DUST * equity, policy, lot, costs, at)
+                for j in range(buys):
+                    if buying[3, j] != CUT:
+                        continue
+                    e = growing[j]
+                    i = e if e < capacity else e - capacity
+                    if np.int64(slot[i, s.NOTED]) & s.NOTED_CASH == 0:
+                        slot[i, s.NOTED] += s.NOTED_CASH
                         book.counters[s.N_NO_CASH, k] += 1
-                    if buying[0, j] != quantity:
-                        quantity = buying[0, j]
-                        after = held + quantity
+                    quantity = buying[0, j]
+                    if quantity != legs[e, s.QUANTITY]:
+                        a = asset[i]
+                        after = (held_now[i] if e == i else 0.0) + quantity
+                        lay_leg(legs, e, quantity, after, prices[a], costs, at, columns[j], impacts, row, a)
+
+        cash = book.cash[k]
+        traded = book.bar_values[2, k]
+        costing = book.bar_values[3, k]
+        fills = 0
+        for group in range(3):
+            todo = reducing if group == 0 else shorting if group == 1 else growing
+            n_fills = reductions if group == 0 else shorts if group == 1 else buys
+            for j in range(n_fills):
+                e = todo[j]
+                i = e if e < capacity else e - capacity
+                a = asset[i]
+                goal = goals[i]
+                after = legs[e, s.AFTER]
+                quantity = legs[e, s.QUANTITY]
                 if quantity != 0.0:
-                    a = book.asset[k, i]
-                    column = a if wide else 0
-                    impact = unit_impact(costs, at, column, impacts, row, a)
-                    trade(book, record, k, i, t, quantity, after, prices[a], impact, costs, at, column)
+                    flow = legs[e, s.PAID]
+                    notional = legs[e, s.NOTIONAL]
+                    price = legs[e, s.PRICE]
+                    cash -= flow
+                    traded += notional
+                    costing += legs[e, s.COST]
+                    fills += 1
+                    if record.recording:
+                        column = a if wide else 0
+                        _, _, commission, spread, slippage, impact = priced(
+                            quantity, prices[a], costs, at, column, impacts, row, a
+                        )
+                        reason = slot[i, s.ORDER] - s.WAITING
+                        record_fill(
+                            record, k, slot[i, s.DECIDED], t, a, reason, after == 0.0, quantity, prices[a],
+                            price, commission, spread, slippage, impact,
+                        )  # fmt: skip
+                    settle(book, k, i, t, quantity, after, prices[a], price, notional, flow)
                 if group > 0 or after == goal:
-                    if carries and goal != book.target[k, i]:
+                    if carries and goal != slot[i, s.TARGET]:
                         waiting += 1
                     else:
-                        book.order[k, i] = s.NO_ORDER
-                        empty += after == 0.0
+                        slot[i, s.ORDER] = s.NO_ORDER
+        book.cash[k] = cash
+        book.bar_values[2, k] = traded
+        book.bar_values[3, k] = costing
+        book.counters[s.N_FILLS, k] += fills
         book.waiting[k] = waiting
-
-        if empty > 0:
-            drop_empty(book, k)

@@ -9,11 +9,11 @@ from backtest_farm.kernel.jit import bare, inlined
 from backtest_farm.kernel.slots import (
     DUST,
     NOTHING,
-    drop_empty,
     force_out,
     move_slot,
-    trade,
-    unit_impact,
+    priced,
+    record_fill,
+    settle,
     valid,
 )
 
@@ -62,7 +62,7 @@ def _levels(book, rules, k, i, t, side):
         book.notes[k, i, s.ENTRY],
         book.notes[k, i, s.WATER],
         book.notes[k, i, s.ATR],
-        t - book.entry_bar[k, i],
+        t - book.slot[k, i, s.ENTRY_BAR],
         rules[k, s.STOP_LOSS],
         rules[k, s.ATR_STOP],
         rules[k, s.TRAILING],
@@ -91,13 +91,12 @@ def protect(book, slab, row, terms, record, t):
         gains = rules[k, s.TAKE_PROFIT] > 0.0
         if rules[k, s.ON_CLOSE] != 0.0 or not (stops or gains):
             continue
-        ended = 0
         for i in range(book.slots[k]):
             held = book.quantity[k, i]
             a = book.asset[k, i]
             close = closes[row, a]
             # What filled at the close has not lived through its entry bar.
-            lived = fill[k] == s.NEXT_OPEN or book.entry_bar[k, i] < t
+            lived = fill[k] == s.NEXT_OPEN or book.slot[k, i, s.ENTRY_BAR] < t
             if held == 0.0 or not lived or not valid(close):
                 continue
             side = 1.0 if held > 0.0 else -1.0
@@ -125,19 +124,26 @@ def protect(book, slab, row, terms, record, t):
                 water = book.notes[k, i, s.WATER]
                 book.notes[k, i, s.WATER] = max(water, best) if side > 0.0 else min(water, best)
                 continue
-            if book.order[k, i] != s.NO_ORDER:
+            if book.slot[k, i, s.ORDER] != s.NO_ORDER:
                 book.counters[s.N_CANCELLED, k] += 1
                 book.waiting[k] -= 1
             force_out(book, k, i, t - 1, reason)
             book.counters[reason + s.RULE_COUNTER, k] += 1
             _cool(book, rules, k, a, t)
             column = a if wide else 0
-            impact = unit_impact(costs, cost_row[k], column, impacts, row, a)
-            trade(book, record, k, i, t, -held, 0.0, base, impact, costs, cost_row[k], column)
-            book.order[k, i] = s.NO_ORDER
-            ended += 1
-        if ended > 0:
-            drop_empty(book, k)
+            price, notional, commission, spread, slippage, impact = priced(
+                -held, base, costs, cost_row[k], column, impacts, row, a
+            )
+            flow = -held * price + commission
+            record_fill(
+                record, k, t - 1, t, a, reason, True, -held, base, price, commission, spread, slippage, impact
+            )
+            settle(book, k, i, t, -held, 0.0, base, price, notional, flow)
+            book.cash[k] -= flow
+            book.bar_values[2, k] += notional
+            book.bar_values[3, k] += commission + spread + slippage + impact
+            book.counters[s.N_FILLS, k] += 1
+            book.slot[k, i, s.ORDER] = s.NO_ORDER
 
 
 @inlined
@@ -145,12 +151,12 @@ def _force_all_out(book, k, t, reason):
     """Give every position a forced exit and let everything else go."""
     kept = 0
     for i in range(book.slots[k]):
-        if book.order[k, i] == s.WAITING:
+        if book.slot[k, i, s.ORDER] == s.WAITING:
             book.counters[s.N_CANCELLED, k] += 1
         if book.quantity[k, i] == 0.0:
             continue
         move_slot(book, k, i, kept)
-        if book.order[k, kept] <= s.WAITING:
+        if book.slot[k, kept, s.ORDER] <= s.WAITING:
             force_out(book, k, kept, t, reason)
         kept += 1
     book.slots[k] = kept
@@ -189,13 +195,13 @@ def guard(book, slab, row, terms, t):
             continue
         for i in range(book.slots[k]):
             held = book.quantity[k, i]
-            if held == 0.0 or book.order[k, i] > s.WAITING:
+            if held == 0.0 or book.slot[k, i, s.ORDER] > s.WAITING:
                 continue
             a = book.asset[k, i]
             close = closes[row, a]
-            lived = fill[k] == s.NEXT_OPEN or book.entry_bar[k, i] < t
+            lived = fill[k] == s.NEXT_OPEN or book.slot[k, i, s.ENTRY_BAR] < t
             reason = NOTHING
-            if most > 0.0 and due - book.entry_bar[k, i] >= most:
+            if most > 0.0 and due - book.slot[k, i, s.ENTRY_BAR] >= most:
                 reason = s.R_TIME_EXIT
             elif on_close and lived and valid(close):
                 side = 1.0 if held > 0.0 else -1.0
@@ -209,7 +215,7 @@ def guard(book, slab, row, terms, t):
                     book.notes[k, i, s.WATER] = max(water, close) if side > 0.0 else min(water, close)
             if reason == NOTHING:
                 continue
-            if book.order[k, i] == s.WAITING:
+            if book.slot[k, i, s.ORDER] == s.WAITING:
                 book.counters[s.N_CANCELLED, k] += 1
                 book.waiting[k] -= 1
             force_out(book, k, i, t, reason)

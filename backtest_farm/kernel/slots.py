@@ -9,8 +9,13 @@ from backtest_farm.kernel.jit import bare, inlined
 
 DUST = 1e-12
 """Orders under this part of equity are dropped; denominators up to it are undefined; so near is equal."""
+CASH_TOLERANCE = 1e-9
+"""Buys fit if their outlay exceeds free cash by no more than this part of equity."""
+LOT_TOLERANCE = 1e-9
+"""A lot lacking this part of itself is a whole one."""
 NOTHING = -1
 """No counter and no reason."""
+LARGEST = np.finfo(np.float64).max
 MAX_DISTANCE = 0.5
 """A fill price is never further from its base than this part of it."""
 
@@ -18,7 +23,8 @@ MAX_DISTANCE = 0.5
 @inlined
 def valid(price):
     """Return whether a price is one."""
-    return price > 0.0 and price < np.inf
+    # Not `< inf`: LLVM makes a dozen operations on bits of that pair.
+    return (price > 0.0) & (price <= LARGEST)
 
 
 @inlined
@@ -26,8 +32,23 @@ def marked(book, k, i, a):
     """Return what a unit is worth where the bar has no price: the mark, or the base of the first fill."""
     price = book.mark[a]
     if price != price:
-        price = book.entry_base[k, i]
+        price = book.slot[k, i, s.ENTRY_BASE]
     return price
+
+
+@inlined
+def equity_at(book, k, prices):
+    """Return a trial's equity at the prices of a pass, before any fill of it."""
+    asset, quantity = book.asset[k], book.quantity[k]
+    equity = book.cash[k]
+    for i in range(book.slots[k]):
+        held = quantity[i]
+        if held != 0.0:
+            price = prices[asset[i]]
+            if not valid(price):
+                price = marked(book, k, i, asset[i])
+            equity += held * price
+    return equity
 
 
 @inlined
@@ -35,13 +56,11 @@ def move_slot(book, k, source, place):
     """Copy one slot of a trial to another place; what stood there is lost."""
     book.asset[k, place] = book.asset[k, source]
     book.quantity[k, place] = book.quantity[k, source]
-    book.target[k, place] = book.target[k, source]
-    book.order[k, place] = book.order[k, source]
-    book.decided[k, place] = book.decided[k, source]
-    book.noted[k, place] = book.noted[k, source]
-    book.entry_bar[k, place] = book.entry_bar[k, source]
-    book.entry_base[k, place] = book.entry_base[k, source]
-    book.flow[k, place] = book.flow[k, source]
+    # All are read before any is written, so that a slot moves as one piece.
+    now = book.slot[k, source]
+    f0, f1, f2, f3, f4, f5, f6, f7 = now[0], now[1], now[2], now[3], now[4], now[5], now[6], now[7]
+    then = book.slot[k, place]
+    then[0], then[1], then[2], then[3], then[4], then[5], then[6], then[7] = f0, f1, f2, f3, f4, f5, f6, f7
     for note in range(book.notes.shape[2]):
         book.notes[k, place, note] = book.notes[k, source, note]
 
@@ -49,19 +68,19 @@ def move_slot(book, k, source, place):
 @inlined
 def force_out(book, k, i, t, reason):
     """Give the position in slot `i` an exit that waits until it is filled, decided at bar `t`."""
-    book.target[k, i] = 0.0
-    book.order[k, i] = s.WAITING + reason
-    book.decided[k, i] = t
-    book.noted[k, i] = 0
+    book.slot[k, i, s.TARGET] = 0.0
+    book.slot[k, i, s.ORDER] = s.WAITING + reason
+    book.slot[k, i, s.DECIDED] = t
+    book.slot[k, i, s.NOTED] = 0
     book.counters[s.N_ORDERS, k] += 1
 
 
 @inlined
 def close_trade(book, k, i, t):
     """Count the round trip that ends at bar `t` in slot `i`."""
-    profit = book.flow[k, i]
+    profit = book.slot[k, i, s.FLOW]
     book.counters[s.N_TRADES, k] += 1
-    book.sums[s.S_BARS_HELD, k] += t - book.entry_bar[k, i]
+    book.sums[s.S_BARS_HELD, k] += t - book.slot[k, i, s.ENTRY_BAR]
     if profit > 0.0:
         book.sums[s.S_WINS, k] += 1.0
         book.sums[s.S_PROFIT, k] += profit
@@ -73,10 +92,7 @@ def close_trade(book, k, i, t):
 def record_fill(
     record, k, decided, t, a, reason, flat, quantity, base, price, commission, spread, slippage, impact
 ):
-    """Append a row to the ledger; without one, every row lands in the same spare place.
-
-    So there is no branch around these stores, which would cost more than they do.
-    """
+    """Append a row to the ledger; without one, it lands in a spare place."""
     row = record.used[0]
     record.keys[row, 0] = k
     record.keys[row, 1] = decided
@@ -95,15 +111,6 @@ def record_fill(
 
 
 @inlined
-def unit_impact(costs, row, column, impacts, bar, a):
-    """Return the price impact of one unit of asset `a`, as a fraction; 0 where no trial has any."""
-    impact = 0.0
-    if impacts.shape[0] > 0:
-        impact = costs[row, column, s.IMPACT] * impacts[bar, a]
-    return impact
-
-
-@inlined
 def commission_of(size, notional, costs, row, column):
     """Return the commission of one fill."""
     fee = costs[row, column, s.PER_SHARE] * size + costs[row, column, s.RATE] * notional
@@ -114,25 +121,24 @@ def commission_of(size, notional, costs, row, column):
 
 
 @inlined
-def outlay_of(size, base, impact, costs, row, column):
-    """Return the notional of buying `size` at `base`, and what is paid in all; see `trade` for the rest."""
-    distance = costs[row, column, s.HALF_SPREAD] + costs[row, column, s.SLIPPAGE] + impact * np.sqrt(size)
-    notional = size * (base * (1.0 + min(distance, MAX_DISTANCE)))
-    fee = commission_of(size, notional, costs, row, column)
-    return notional, notional + fee
+def priced(quantity, base, costs, row, column, impacts, bar, a):
+    """Return what filling `quantity` of asset `a` at `base` means in money.
 
+    `row` and `column` say where in ``Terms.costs`` the costs stand. The impact is a fraction that grows with
+    the root of the size.
 
-@inlined
-def trade(book, record, k, i, t, quantity, after, base, impact, costs, row, column):
-    """Fill `quantity` of slot `i` at `base`, which leaves the position at `after`.
-
-    `row` and `column` say where in ``Terms.costs`` the costs stand; `impact` is the price impact, as a
-    fraction, of one unit: it grows with the root of the size.
+    Returns
+    -------
+    price : float
+        Per unit.
+    notional, commission, spread, slippage, impact : float
     """
     size = abs(quantity)
     half_spread = costs[row, column, s.HALF_SPREAD]
     slippage = costs[row, column, s.SLIPPAGE]
-    push = impact * np.sqrt(size)
+    push = 0.0
+    if impacts.shape[0] > 0:
+        push = costs[row, column, s.IMPACT] * impacts[bar, a] * np.sqrt(size)
     distance = half_spread + slippage + push
     if distance > MAX_DISTANCE:
         # All parts shrink alike, so that the ledger's columns still sum to the price's distance.
@@ -141,54 +147,56 @@ def trade(book, record, k, i, t, quantity, after, base, impact, costs, row, colu
         slippage *= shrink
         push *= shrink
         distance = MAX_DISTANCE
-    price = base * (1.0 + distance if quantity > 0.0 else 1.0 - distance)
+    price = base * (1.0 + (distance if quantity > 0.0 else -distance))
     notional = size * price
     commission = commission_of(size, notional, costs, row, column)
-    spread_cost = half_spread * size * base
-    slip_cost = slippage * size * base
-    push_cost = push * size * base
-    flow = quantity * price + commission
-    book.cash[k] -= flow
-    book.bar_values[2, k] += notional
-    book.bar_values[3, k] += commission + spread_cost + slip_cost + push_cost
-    book.counters[s.N_FILLS, k] += 1
+    return price, notional, commission, half_spread * size * base, slippage * size * base, push * size * base
+
+
+@inlined
+def lay_leg(legs, e, quantity, after, base, costs, row, column, impacts, bar, a):
+    """Write down what one fill will mean; return its flow of cash, its notional and its cost."""
+    price, notional, commission, spread, slippage, impact = priced(
+        quantity, base, costs, row, column, impacts, bar, a
+    )
+    # What trades nothing costs nothing, whatever the least commission is.
+    paid = quantity * price + commission
+    paid = paid if quantity != 0.0 else 0.0
+    cost = commission + spread + slippage + impact
+    legs[e, s.QUANTITY] = quantity
+    legs[e, s.AFTER] = after
+    legs[e, s.PRICE] = price
+    legs[e, s.NOTIONAL] = notional
+    legs[e, s.PAID] = paid
+    legs[e, s.COST] = cost
+    return paid, notional, cost
+
+
+@inlined
+def settle(book, k, i, t, quantity, after, base, price, notional, flow):
+    """Change slot `i` for a fill of `quantity`, which leaves the position at `after` and costs `flow`."""
     held = book.quantity[k, i]
+    before = book.slot[k, i, s.FLOW]
     if held == 0.0:
-        book.entry_bar[k, i] = t
-        book.entry_base[k, i] = base
-        book.flow[k, i] = 0.0
+        book.slot[k, i, s.ENTRY_BAR] = t
+        book.slot[k, i, s.ENTRY_BASE] = base
+        before = 0.0
     if book.notes.shape[2] > 0:
+        size = abs(quantity)
         if held == 0.0:
             book.notes[k, i, s.ENTRY] = price
             book.notes[k, i, s.WATER] = price
-            book.notes[k, i, s.ATR] = book.notes[k, i, s.ORDER_ATR]
+            book.notes[k, i, s.ATR] = book.slot[k, i, s.ORDER_ATR]
             book.notes[k, i, s.ENTERED] = size
         elif held * quantity > 0.0:
             entered = book.notes[k, i, s.ENTERED]
             paid = book.notes[k, i, s.ENTRY] * entered + notional
             book.notes[k, i, s.ENTRY] = paid / (entered + size)
             book.notes[k, i, s.ENTERED] = entered + size
-    book.flow[k, i] -= flow
+    book.slot[k, i, s.FLOW] = before - flow
     book.quantity[k, i] = after
     if after == 0.0:
         close_trade(book, k, i, t)
-    reason = book.order[k, i] - s.WAITING
-    record_fill(
-        record, k, book.decided[k, i], t, book.asset[k, i], reason, after == 0.0, quantity, base, price,
-        commission, spread_cost, slip_cost, push_cost,
-    )  # fmt: skip
-
-
-@inlined
-def drop_empty(book, k):
-    """Let slots that neither hold nor wait go."""
-    kept = 0
-    for i in range(book.slots[k]):
-        if book.quantity[k, i] != 0.0 or book.order[k, i] != s.NO_ORDER:
-            if kept != i:
-                move_slot(book, k, i, kept)
-            kept += 1
-    book.slots[k] = kept
 
 
 @bare

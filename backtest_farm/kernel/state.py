@@ -19,7 +19,7 @@ import numpy as np
 
 from backtest_farm.errors import InputError
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 """Raised when the arrays of a `Book` change: a state saved by another version cannot be continued."""
 
 SEGMENTS = 16
@@ -87,10 +87,17 @@ REASONS = (
 RULE_COUNTER = N_STOP_LOSS - R_STOP_LOSS
 """What leads from the reason of a rule's exit to its counter."""
 
-NOTES = ("entry", "water", "atr", "order_atr", "entered")
-ENTRY, WATER, ATR, ORDER_ATR, ENTERED = range(len(NOTES))
+SLOT = ("target", "order", "decided", "noted", "entry_bar", "entry_base", "flow", "order_atr")
+TARGET, ORDER, DECIDED, NOTED, ENTRY_BAR, ENTRY_BASE, FLOW, ORDER_ATR = range(len(SLOT))
+"""Of a slot's order: the target quantity, or what is wanted while it awaits sizing at its fill; NO_ORDER,
+WAITING or WAITING + reason; the bar of its decision; bits of what is known of it. Of its position: the bar of
+the opening fill; its base price, the mark until a valid close; cash flows of the open trade. And the ATR at
+the decision. Whole numbers are exact as floats."""
+
+NOTES = ("entry", "water", "atr", "entered")
+ENTRY, WATER, ATR, ENTERED = range(len(NOTES))
 """What position rules note of a slot: average price of its increases, the best price since, the ATR of the
-decision that opened the position, and of the order that waits, and the summed size of the increases."""
+decision that opened the position, and the summed size of the increases."""
 
 RULES = (
     "stop_loss", "take_profit", "trailing", "trailing_step", "trailing_floor", "atr_stop", "max_bars",
@@ -109,24 +116,24 @@ COSTS = (
 )  # fmt: skip
 RATE, PER_SHARE, LEAST, MOST, HALF_SPREAD, SLIPPAGE, IMPACT, BORROW = range(len(COSTS))
 
+LEG = ("quantity", "after", "price", "notional", "paid", "cost")
+QUANTITY, AFTER, PRICE, NOTIONAL, PAID, COST = range(len(LEG))
+"""Of one fill: units, the position it leaves, money per unit, and in money: what was traded, what leaves the
+cash, and what it cost beside the base price."""
+
 
 class Book(NamedTuple):
     """State of K trials, carried over bars."""
 
     # slots (K, C)
-    asset: np.ndarray  # int32, ascending over the used slots
+    asset: np.ndarray  # uint32, ascending over the used slots; unsigned, so that no index counts from behind
     quantity: np.ndarray  # float64
-    target: np.ndarray  # float64: target quantity; what is wanted while an order awaits sizing at its fill
-    order: np.ndarray  # int32: NO_ORDER, WAITING or WAITING + reason
-    decided: np.ndarray  # int64: bar of the decision that made the order
-    noted: np.ndarray  # int32: bits NOTED_PRICE, NOTED_VOLUME, NOTED_CASH, SIZED
-    entry_bar: np.ndarray  # int64
-    entry_base: np.ndarray  # float64: base price of the opening fill, the mark until a valid close
-    flow: np.ndarray  # float64: cash flows of the open trade
+    slot: np.ndarray  # (K, C, len(SLOT)) float64, a cache line each: see SLOT
     notes: np.ndarray  # (K, C, len(NOTES)) float64; (K, C, 0) in a tile without position rules
     # trials (K,)
     slots: np.ndarray  # int64: used slots
     waiting: np.ndarray  # int64: orders waiting
+    due: np.ndarray  # int64: bar of a decision whose orders are made when they meet the open, -1 without one
     bust: np.ndarray  # int64
     broken: np.ndarray  # int64: 1 once equity was not finite
     halt_peak: np.ndarray  # float64: best equity since the start or the last halt
@@ -213,7 +220,7 @@ class Targets(NamedTuple):
     fires: np.ndarray  # (T, S) uint8: IDLE, DECIDE (only where a decision can be made) or CLOSE_ALL
     row_start: np.ndarray  # (T + 1,) int64: row t is ids[row_start[t]:row_start[t] + row_length[t]]
     row_length: np.ndarray  # (T,) int64
-    ids: np.ndarray  # int32
+    ids: np.ndarray  # uint32
     values: np.ndarray  # float64: as ids when listed, NaN = keep; empty when ranked
     listed: int  # 1: values decide; 0: the terms do
     kind: int  # WEIGHTS, VALUES or QUANTITIES
@@ -222,13 +229,16 @@ class Targets(NamedTuple):
 class Scratch(NamedTuple):
     """Working memory without meaning between bars."""
 
-    todo: np.ndarray  # (4, C) int64: slots whose order has a fill in group (a), (b), (c); (c)'s cost column
+    todo: np.ndarray  # (4, C) uint32: slots whose order has a fill in group (a), (b), (c); (c)'s cost column
     buys: np.ndarray  # (4, C) float64: quantity, notional, base price, impact of each order of group (c)
+    legs: np.ndarray  # (2 C, len(LEG)) float64: of a slot's fill, and of a reversal's second one
+    work: np.ndarray  # (10 * 128,) float64: rows of what is filled at once
     goal: np.ndarray  # (C,) float64: where a slot's order leads in this pass
     weights: np.ndarray  # (2, C) float64: a slot's weight as wanted and as it is
     bound: np.ndarray  # (C,) int64: what constraints may do with it
-    wanted: np.ndarray  # (A,) float64: target of an asset, as given
-    owner: np.ndarray  # (A,) int64: serial number of the decision that `wanted` is of
+    wanted: np.ndarray  # (C,) float64: what a decision wants of a slot, as given; NaN = keep
+    place: np.ndarray  # (A,) int32: where an asset stands in the bar's row, the largest int32 = nowhere
+    seen: np.ndarray  # (A + 1,) int64: by place, the last decision that found it among its slots
 
 
 class Record(NamedTuple):
@@ -244,9 +254,7 @@ class Record(NamedTuple):
     recording: int  # 1 if fills are recorded
 
 
-SLOT_FIELDS = (
-    "asset", "quantity", "target", "order", "decided", "noted", "entry_bar", "entry_base", "flow", "notes",
-)  # fmt: skip
+SLOT_FIELDS = ("asset", "quantity", "slot", "notes")
 SLAB_FIELDS = ("open", "close", "high", "low", "volume")
 FILL_KEYS = ("trial", "decision_bar", "bar", "asset", "reason", "flat")
 FILL_VALUES = ("quantity", "base", "price", "commission", "spread", "slippage", "impact")
@@ -263,13 +271,16 @@ def frozen(array: np.ndarray, dtype: type = np.float64) -> np.ndarray:
 def new_scratch(n_assets: int, capacity: int) -> Scratch:
     """Return working memory for trials of `capacity` slots."""
     return Scratch(
-        todo=np.zeros((4, capacity), np.int64),
+        todo=np.zeros((4, capacity), np.uint32),
         buys=np.zeros((4, capacity)),
+        legs=np.zeros((2 * capacity, len(LEG))),
+        work=np.zeros(10 * 128),
         goal=np.zeros(capacity),
         weights=np.zeros((2, capacity)),
         bound=np.zeros(capacity, np.int64),
-        wanted=np.zeros(n_assets),
-        owner=np.zeros(n_assets, np.int64),
+        wanted=np.zeros(capacity),
+        place=np.full(n_assets, 2**31 - 1, np.int32),
+        seen=np.zeros(n_assets + 1, np.int64),
     )
 
 
@@ -291,18 +302,13 @@ def new_book(terms: Terms, n_assets: int, capacity: int) -> Book:
     sums = np.zeros((len(SUMS), k))
     sums[S_PEAK] = cash
     return Book(
-        asset=np.zeros((k, capacity), np.int32),
+        asset=np.zeros((k, capacity), np.uint32),
         quantity=np.zeros((k, capacity)),
-        target=np.zeros((k, capacity)),
-        order=np.zeros((k, capacity), np.int32),
-        decided=np.zeros((k, capacity), np.int64),
-        noted=np.zeros((k, capacity), np.int32),
-        entry_bar=np.zeros((k, capacity), np.int64),
-        entry_base=np.zeros((k, capacity)),
-        flow=np.zeros((k, capacity)),
+        slot=np.zeros((k, capacity, len(SLOT))),
         notes=np.zeros((k, capacity, len(NOTES) if ruled else 0)),
         slots=np.zeros(k, np.int64),
         waiting=np.zeros(k, np.int64),
+        due=np.full(k, -1, np.int64),
         bust=np.zeros(k, np.int64),
         broken=np.zeros(k, np.int64),
         halt_peak=np.array(cash, dtype=np.float64),
