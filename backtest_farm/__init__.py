@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from backtest_farm import factors as factor
-    from backtest_farm.engine import Result, run
+    from backtest_farm.backtest import Result, run
     from backtest_farm.errors import FarmError
     from backtest_farm.ingest.targets import KEEP
     from backtest_farm.panel import Panel, synthetic_panel
@@ -21,28 +21,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "KEEP": "backtest_farm.ingest.targets",
-    "ContextFilter": "backtest_farm.strategy",
-    "Costs": "backtest_farm.spec",
-    "CrossOver": "backtest_farm.strategy",
-    "FarmError": "backtest_farm.errors",
-    "Limits": "backtest_farm.spec",
-    "Rules": "backtest_farm.spec",
-    "Panel": "backtest_farm.panel",
-    "Quantiles": "backtest_farm.strategy",
-    "Result": "backtest_farm.engine",
-    "Strategy": "backtest_farm.strategy",
-    "Study": "backtest_farm.study",
-    "Sweep": "backtest_farm.study",
-    "TopN": "backtest_farm.strategy",
-    "Weights": "backtest_farm.strategy",
-    "axis": "backtest_farm.spec",
-    "factor": "backtest_farm.factors",
-    "run": "backtest_farm.engine",
-    "step": "backtest_farm.strategy",
-    "synthetic_panel": "backtest_farm.panel",
+_ROOMS = {
+    "backtest": ("Result", "run"),
+    "errors": ("FarmError",),
+    "factors": ("factor",),
+    "ingest.targets": ("KEEP",),
+    "panel": ("Panel", "synthetic_panel"),
+    "spec": ("Costs", "Limits", "Rules", "axis"),
+    "strategy": ("ContextFilter", "CrossOver", "Quantiles", "Strategy", "TopN", "Weights", "step"),
+    "study": ("Study", "Sweep"),
 }
+_HOMES = {name: f"backtest_farm.{room}" for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
     "KEEP",

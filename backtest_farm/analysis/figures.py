@@ -23,7 +23,7 @@ from backtest_farm.study.study import SMALLER_IS_BETTER
 if TYPE_CHECKING:
     import polars as pl
 
-    from backtest_farm.engine import Result
+    from backtest_farm.backtest import Result
     from backtest_farm.study import Study
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#B4558B", "#8A6D00", "#555F6B")

@@ -20,7 +20,7 @@ from backtest_farm.analysis.units import shown, title_of, unit_of
 if TYPE_CHECKING:
     import polars as pl
 
-    from backtest_farm.engine import Result
+    from backtest_farm.backtest import Result
 
 _LEADING = ("total_return", "cagr", "sharpe", "max_drawdown", "volatility", "turnover")
 _KNOWN = ("digest", "status", "profile", "cash", "bars_per_year", "contract_version", "result_epoch")

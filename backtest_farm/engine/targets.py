@@ -12,7 +12,7 @@ from backtest_farm.errors import InputError
 from backtest_farm.factors.fields import factor_field
 from backtest_farm.factors.own import OwnFactor
 from backtest_farm.factors.ranks import Window, ranking
-from backtest_farm.factors.spec import AnyFactor
+from backtest_farm.factors.spec import AnyFactor, Factor
 from backtest_farm.ingest.targets import KEEP
 from backtest_farm.kernel.state import CLOSE_ALL, DECIDE, IDLE, QUANTITIES, VALUES, WEIGHTS, Targets
 from backtest_farm.panel import Panel
@@ -31,8 +31,14 @@ PERIODS: dict[str, Literal["week", "month", "quarter"]] = {
     "quarter_end": "quarter",
 }
 
+RECENT = 8
+"""Ranked targets that a process has at hand: whoever varies other things asks for the same ones again."""
+
 TIE = 1e-12
 """Averages whose ratio is this close to 1 are equal."""
+
+
+_recent: dict[Any, Targets] = {}
 
 
 class Prepared(NamedTuple):
@@ -77,9 +83,14 @@ def prepare(
         How many ranks the trials of the whole sweep need at most; None = all.
     """
     distinct = list(dict.fromkeys(rebalances))
-    fires = np.stack([fires_of(panel, window, each) for each in distinct])
     schedule = [distinct.index(each) for each in rebalances]
     builds = {"factor_builds": 0, "rank_builds": 0, "rank_reuses": 0}
+    asked = (panel, window, signal, strategy.filter, universe, depth, *distinct)
+    # What is listed has nothing to rank, and a user's code may give something else each time.
+    ranked = isinstance(signal, Factor) and not isinstance(strategy, (CrossOver, Weights))
+    if ranked and asked in _recent:
+        return Prepared(_recent[asked], schedule, {**builds, "rank_reuses": 1})
+    fires = np.stack([fires_of(panel, window, each) for each in distinct])
     blocked = filtered(panel, window, strategy.filter)
     if isinstance(strategy, (CrossOver, Weights)):
         field = factor_field(panel, signal, window.stop)
@@ -101,9 +112,12 @@ def prepare(
     built = ranking(panel, signal, window, depth or panel.shape[1], universe)
     builds["factor_builds"] += built.fresh_factor
     builds["rank_builds" if built.fresh else "rank_reuses"] += 1
-    return Prepared(
-        ranked_targets(*built.ranking, with_filter(fires, strategy.filter, blocked)), schedule, builds
-    )
+    targets = ranked_targets(*built.ranking, with_filter(fires, strategy.filter, blocked))
+    if ranked:
+        _recent[asked] = targets
+        if len(_recent) > RECENT:
+            del _recent[next(iter(_recent))]
+    return Prepared(targets, schedule, builds)
 
 
 def fires_of(panel: Panel, window: Window, rebalance: Any) -> np.ndarray:

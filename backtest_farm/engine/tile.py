@@ -16,7 +16,7 @@ from backtest_farm.kernel.summary import METRICS, summarise
 SPARE_SLOTS = 8
 TRIAL_BARS_PER_CALL = 400_000
 """Bars x trials of one kernel call: well under half a second, so that signals and deadlines get a turn."""
-_MODES = {"on_close": 0.0, "halt_bars": np.inf, "reject": 0.0}
+MODES = {"on_close": 0.0, "halt_bars": np.inf, "reject": 0.0}
 """What says how a rule or cap works, and is no rule or cap alone, with its default."""
 
 
@@ -137,11 +137,6 @@ def _impact(sigma: np.ndarray, adv: np.ndarray, split: np.ndarray | None) -> np.
 def terms(
     n_trials: int,
     *,
-    n=0,
-    quantile=0.0,
-    weight=1.0,
-    short_weight=0.0,
-    schedule=0,
     fill=state.NEXT_OPEN,
     sizing=state.SIZE_AT_DECISION,
     max_wait=5,
@@ -168,41 +163,42 @@ def terms(
     caps: Mapping[str, Any] | None = None,
     group: np.ndarray | None = None,
     cash=1_000_000.0,
+    **portfolio: Any,
 ) -> Terms:
     """Return the parameters of a tile; every argument is one value for all trials or one value per trial.
 
-    Codes are those of ``kernel.state``; what they mean is in ``docs/accounting.md``. Ranked targets take the
-    first `n` names at `weight` each, or with ``n == 0`` the best and worst `quantile` of the ranked names, at
-    `weight` and -`short_weight` for a whole side. Listed targets are multiplied by `weight`. Of the costs
-    from `commission_bps` to `borrow_rate` each may also be one value per trial and asset, (n_trials or 1,
-    n_assets). `rules` and `caps` are by the names of ``RULES`` and ``CAPS``; what they leave out is off.
-    `group` is the group of each asset, (n_assets,), -1 for none.
+    Codes are those of ``kernel.state``; what they mean is in ``docs/accounting.md``. `portfolio` is what
+    `with_portfolio` takes. Of the costs from `commission_bps` to `borrow_rate` each may also be one value per
+    trial and asset, (n_trials or 1, n_assets). `rules` and `caps` are by the names of ``RULES`` and ``CAPS``;
+    what they leave out is off. `group` is the group of each asset, (n_assets,), -1 for none.
     """
 
     def column(values, dtype=np.float64) -> np.ndarray:
-        return frozen(np.broadcast_to(np.asarray(values, dtype), (n_trials,)), dtype)
+        return _column(n_trials, values, dtype)
 
     def table(*columns) -> np.ndarray:
-        return frozen(np.stack([column(values) for values in columns], axis=1))
+        made = np.empty((n_trials, len(columns)))
+        for at, values in enumerate(columns):
+            made[:, at] = values
+        return frozen(made)
 
     def named(given: Mapping[str, Any] | None, names: Sequence[str], off: float) -> np.ndarray:
-        found = {name: column(values) for name, values in (given or {}).items()}
-        if all((values == off).all() for name, values in found.items() if name not in _MODES):
+        given = given or {}
+        if all(np.all(np.equal(values, off)) for name, values in given.items() if name not in MODES):
             return frozen(np.zeros((0, len(names))))
-        defaults = dict.fromkeys(names, off) | _MODES
-        return frozen(np.stack([found.get(name, column(defaults[name])) for name in names], axis=1))
+        return table(*(given.get(name, MODES.get(name, off)) for name in names))
 
     most = np.where(np.asarray(max_commission_frac) > 0.0, max_commission_frac, state.NO_CAP)
     bps = [np.asarray(each) / 1e4 for each in (commission_bps, half_spread_bps, slippage_bps)]
     parts = bps[0], per_share, min_commission, most, bps[1], bps[2], impact, borrow_rate
     cost_row, costs = _cost_rows(n_trials, [np.asarray(each, float) for each in parts])
     debit = interest_rate if debit_rate is None else debit_rate
-    return Terms(
-        n=column(n, np.int64),
-        quantile=column(quantile),
-        weight=column(weight),
-        short_weight=column(short_weight),
-        schedule=column(schedule, np.int64),
+    made = Terms(
+        n=column(0, np.int64),
+        quantile=column(0.0),
+        weight=column(1.0),
+        short_weight=column(0.0),
+        schedule=column(0, np.int64),
         fill=column(fill, np.int64),
         sizing=column(sizing, np.int64),
         max_wait=column(max_wait, np.int64),
@@ -219,6 +215,27 @@ def terms(
         caps=named(caps, state.CAPS, np.inf),
         group=frozen(np.zeros(0) if group is None else group, np.int64),
     )
+    return with_portfolio(made, **portfolio)
+
+
+def with_portfolio(trials: Terms, **columns: Any) -> Terms:
+    """Return terms with what portfolios do with their targets, one value for all trials or one per trial.
+
+    Ranked targets take the first `n` names at `weight` each, or with ``n == 0`` the best and worst `quantile`
+    of the ranked names, at `weight` and -`short_weight` for a whole side. Listed targets are multiplied by
+    `weight`. `schedule` is the row of their ``fires`` by which trials decide. What is not given stays.
+    """
+    kinds = {"n": np.int64, "schedule": np.int64}
+    made: dict[str, Any] = {
+        name: _column(len(trials.n), each, kinds.get(name, float)) for name, each in columns.items()
+    }
+    return trials._replace(**made)
+
+
+def _column(n_trials: int, values: Any, dtype: type) -> np.ndarray:
+    made: np.ndarray = np.empty(n_trials, dtype)
+    made[:] = values
+    return frozen(made, dtype)
 
 
 def _cost_rows(n_trials: int, parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -227,13 +244,18 @@ def _cost_rows(n_trials: int, parts: list[np.ndarray]) -> tuple[np.ndarray, np.n
     A part of two dimensions is by asset; trials share a row when all their parts are equal.
     """
     wide = max((part.shape[1] for part in parts if part.ndim == 2), default=1)
-    full = [np.broadcast_to(part, (n_trials, *part.shape[1:])) for part in parts]
+    columns = [part if part.ndim else part[None] for part in parts]
+    texts = [[each.tobytes() for each in part] for part in columns]
     rows: dict[tuple[bytes, ...], int] = {}
-    found = [rows.setdefault(tuple(part[k].tobytes() for part in full), len(rows)) for k in range(n_trials)]
+    found = [
+        rows.setdefault(tuple(each[k if len(each) > 1 else 0] for each in texts), len(rows))
+        for k in range(n_trials)
+    ]
     table = np.empty((len(rows), wide, len(parts)))
     for row in range(len(rows)):
-        for at, part in enumerate(full):
-            table[row, :, at] = part[found.index(row)]
+        first = found.index(row)
+        for at, part in enumerate(columns):
+            table[row, :, at] = part[first if len(part) > 1 else 0]
     return np.array(found), table
 
 
@@ -293,7 +315,7 @@ def listed_targets(
 def _targets(fires, decides, starts, lengths, ids, values, listed, kind) -> Targets:
     fires = np.where((fires == state.DECIDE) & ~decides, state.IDLE, fires)
     rows = frozen(fires.T, np.uint8), frozen(starts, np.int64), frozen(lengths, np.int64)
-    return Targets(*rows, frozen(ids, np.int32), frozen(values), listed, kind)
+    return Targets(*rows, frozen(ids, np.uint32), frozen(values), listed, kind)
 
 
 def run_tile(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from backtest_farm.engine.targets import EVERY_BAR, fits, prepare, ranked_depth, units_of
-from backtest_farm.engine.tile import Market, TileResult, run_tile, terms
+from backtest_farm.engine.tile import MODES, Market, TileResult, run_tile, terms, with_portfolio
 from backtest_farm.engine.tile import market as market_from
 from backtest_farm.errors import InputError, nearest
 from backtest_farm.factors.fields import everything, factor_field
@@ -20,25 +20,33 @@ from backtest_farm.identity import digest
 from backtest_farm.kernel import state
 from backtest_farm.kernel.state import Terms
 from backtest_farm.panel import Panel
-from backtest_farm.spec import STATIC, Trading, Universe, leaves_of, value_at, values_of
+from backtest_farm.spec import Trading, Universe, leaves_of, value_at, values_of
 from backtest_farm.spec import Window as WindowSpec
+from backtest_farm.spec.inputs import BY_ASSET, INPUTS, STATIC, asked, is_static
 from backtest_farm.strategy import AnyStrategy, Strategy
 from backtest_farm.strategy.own import NO_SAME_CLOSE, block_of, decides_by_bar, signal_of, warmup_of
 
 PRICE_FIELDS = ("open", "close")
 """What every backtest reads to fill and to mark."""
 
-FILLS = {"next_open": state.NEXT_OPEN, "next_close": state.NEXT_CLOSE, "same_close": state.SAME_CLOSE}
 MORE_PRICES = ("high", "low", "volume")
 """What is read in the blocks of the panel; other fields that trading reads are read as one."""
 
-SIZINGS = {"decision": state.SIZE_AT_DECISION, "fill": state.SIZE_AT_FILL}
-POLICIES = {"scale": state.SCALE, "greedy": state.GREEDY, "reject": state.REJECT, "allow": state.ALLOW}
+CODES: dict[str, dict[str, int]] = {
+    "fill": {
+        "next_open": state.NEXT_OPEN, "next_close": state.NEXT_CLOSE, "same_close": state.SAME_CLOSE
+    },
+    "sizing": {"decision": state.SIZE_AT_DECISION, "fill": state.SIZE_AT_FILL},
+    "afford": {
+        "scale": state.SCALE, "greedy": state.GREEDY, "reject": state.REJECT, "allow": state.ALLOW
+    },
+}  # fmt: skip
+"""Words that the kernel knows by a number."""
 
-COSTS = (
-    "commission_bps", "per_share", "min_commission", "max_commission_frac", "half_spread_bps", "slippage_bps",
-    "impact", "borrow_rate",
-)  # fmt: skip
+MADE_BY = {"sigma": "volatility(21)", "adv": 'mean("volume", 21)', "atr": "atr(14)"}
+"""The factors that make the fields which settings name."""
+NO_VOLUME = "build the panel from bars with volume, or leave it out"
+
 LIMITS = ("max_wait", "margin", "lot", "band", "band_rel", "min_notional", "participation", "carry")
 
 Values = Callable[[str], Sequence[Any]]
@@ -63,6 +71,27 @@ class Ran(NamedTuple):
     market: Market
     builds: dict[str, int]
     seconds: dict[str, float]
+
+
+class Ready(NamedTuple):
+    """Trials whose targets are known.
+
+    Attributes
+    ----------
+    run : callable
+        Gives the tile for a market, terms and what to record.
+    portfolio : mapping
+        What the trials do with their targets: see `with_portfolio`.
+    builds : mapping of str to int
+        See `Ran`.
+    began : float
+        When making them ready began.
+    """
+
+    run: Callable[..., TileResult]
+    portfolio: Mapping[str, Any]
+    builds: Mapping[str, int]
+    began: float
 
 
 def window_of(panel: Panel, window: WindowSpec, strategies: Sequence[AnyStrategy | Strategy] = ()) -> Window:
@@ -107,20 +136,26 @@ def _first_signal(panel: Panel, strategy: AnyStrategy | Strategy) -> int:
         return warmup_of(strategy)
     first = 0
     for name in strategy.fields:
-        rows = (t for t in range(panel.shape[0]) if np.isfinite(panel.read(name, t, t + 1)).any())
-        first = max(first, next(rows, panel.shape[0]))
+        first = max(first, _first_value(panel, name))
     for name in strategy.contexts:
         known = np.flatnonzero(np.isfinite(panel.context(name)))
         first = max(first, int(known[0]) if len(known) else panel.shape[0])
     return first + strategy.warmup
 
 
+@lru_cache(maxsize=32)
+def _first_value(panel: Panel, name: str) -> int:
+    """Return the first bar on which a field has a value."""
+    rows = (t for t in range(panel.shape[0]) if np.isfinite(panel.read(name, t, t + 1)).any())
+    return next(rows, panel.shape[0])
+
+
 def _one(values: Values, path: str) -> Any:
     """Return what all trials of a tile share, of those that have it: what decides what the tile reads."""
     shared = {each for each in values(path) if each is not None}
-    if len(shared) != 1:
+    if len(shared) > 1:
         raise RuntimeError(f"trials with {len(shared)} values of {path} are in one tile")
-    return shared.pop()
+    return shared.pop() if shared else None
 
 
 def used_by(panel: Panel, values: Values, *, looked_at: bool = False) -> tuple[tuple[str, str], ...]:
@@ -138,18 +173,15 @@ def used_by(panel: Panel, values: Values, *, looked_at: bool = False) -> tuple[t
     tuple of (str, str)
         For what the market takes (``high``, ``volume``, ``atr``, ...) the name of the panel's field.
     """
-    ruled = any(each is not None for each in values("rules.on"))
-    found: dict[str, str] = {
-        name: name for name in ("high", "low") if (ruled or looked_at) and name in panel.fields
-    }
-    if any(values("limits.participation")):
-        found["volume"] = "volume"
-    if any(values("rules.atr_stop")):
-        found["atr"] = _one(values, "rules.atr")
-    if any(values("costs.impact")):
-        found |= {name: _one(values, f"costs.{name}") for name in ("sigma", "adv")}
-    if _one(values, "events"):
-        found |= {name: name for name in ("split", "dividend") if name in panel.fields}
+    found: dict[str, str] = {}
+    for one in INPUTS:
+        if one.kind == "static":
+            continue
+        if one.on([_one(values, one.path)] if one.shared else values(one.path)) or (
+            looked_at and not one.shared
+        ):
+            found |= {name: _one(values, f"{one.part}.{name}") for name in one.by}
+            found |= {name: name for name in one.names if one.kind == "field" or name in panel.fields}
     return tuple(found.items())
 
 
@@ -205,9 +237,6 @@ def run_trials(
     n_trials: int,
     values: Values,
     depth: int | None,
-    *,
-    kept: bool = True,
-    **recording: Any,
 ) -> Ran:
     """Run trials that share a signal, a universe and a filter, and are `alike`, in one tile.
 
@@ -221,59 +250,92 @@ def run_trials(
     values : Values
     depth : int or None
         See `prepare`.
+    """
+    ready = made_ready(panel, window, spec.strategy, spec, universe, n_trials, values, depth)
+    trials = terms_of(panel, window.stop, n_trials, values)
+    return simulated(panel, window, universe, used_by(panel, values), trials, ready)
+
+
+def made_ready(
+    panel: Panel,
+    window: Window,
+    strategy: Any,
+    trading: Trading,
+    universe: Universe,
+    n_trials: int,
+    values: Values,
+    depth: int | None,
+    kept: bool = True,
+) -> Ready:
+    """Return the trials of `run_trials` with their targets.
+
+    Parameters
+    ----------
+    strategy, trading
+        Of any one of them, without axes.
     kept : bool
         Whether the node's cache keeps the signal of a user's class.
-    **recording
-        See `run_tile`.
     """
     began = time.perf_counter()
-    strategy, signal = spec.strategy, signal_of(spec.strategy, kept)
-    used = used_by(panel, values, looked_at=bool(recording.get("fill_rows")))
+    signal = signal_of(strategy, kept)
     if isinstance(strategy, Strategy):
         if decides_by_bar(type(strategy)):
-            return _run_by_bar(panel, window, spec, universe, values, used, signal, recording)
+            return _by_bar(panel, window, strategy, trading, signal, began)
         blocks = blocks_of(strategy, values, n_trials)
         fits(panel, {*blocks})
-        check_terms(panel, spec, units_of(blocks), window.stop)
+        check_terms(panel, trading, units_of(blocks), window.stop)
         strategy, values = blocks[0], _block_values(blocks, values)
         # To one of a few depths, so that atoms share rankings.
         most = max((each.most_names or 0 for each in blocks), default=0)
         depth = None if ranked_depth(blocks) is None else 64 << max(0, (most - 1).bit_length() - 6)
     rebalances = values("rebalance") if hasattr(strategy, "rebalance") else [EVERY_BAR] * n_trials
-    ready = prepare(panel, window, strategy, signal, universe, rebalances, depth)
-    portfolio = portfolio_terms(strategy, values)
-    prepared = time.perf_counter()
-    trials = terms_of(panel, window.stop, n_trials, values, schedule=ready.schedule, **portfolio)
-    market = market_of(panel, window, universe, used)
-    tile = run_tile(market, trials, ready.targets, **recording)
-    seconds = {"signal": prepared - began, "simulation": time.perf_counter() - prepared}
-    return Ran(tile, market, dict(ready.builds), seconds)
+    made = prepare(panel, window, strategy, signal, universe, rebalances, depth)
+    portfolio = {**portfolio_terms(strategy, values), "schedule": made.schedule}
+    return Ready(partial(run_tile, targets=made.targets), portfolio, made.builds, began)
 
 
-def _run_by_bar(
-    panel: Panel,
-    window: Window,
-    spec: Any,
-    universe: Universe,
-    values: Values,
-    used: tuple[tuple[str, str], ...],
-    signal: Any,
-    recording: dict[str, Any],
-) -> Ran:
-    """Run one trial of a strategy that decides after each bar."""
+def _by_bar(
+    panel: Panel, window: Window, strategy: Strategy, trading: Trading, signal: Any, began: float
+) -> Ready:
+    """Make one trial ready whose strategy decides after each bar."""
     from backtest_farm.engine.bars import run_bars  # compiles more than other trials need
 
-    if spec.fill == "same_close":
+    if trading.fill == "same_close":
         raise InputError(f"fill is same_close: {NO_SAME_CLOSE}")
-    began = time.perf_counter()
     field = None if signal is None else factor_field(panel, signal, window.stop)
     rows = None if field is None else field.values[window.start :]
-    prepared = time.perf_counter()
-    market, terms = market_of(panel, window, universe, used), terms_of(panel, window.stop, 1, values)
     past = PastPanel(panel, window.stop)
-    tile = run_bars(past, window.start, market, terms, spec.strategy, rows, **recording)
-    seconds = {"signal": prepared - began, "simulation": time.perf_counter() - prepared}
-    return Ran(tile, market, {"factor_builds": int(field is not None and field.fresh)}, seconds)
+    run = partial(run_bars, past=past, start=window.start, strategy=strategy, signal=rows)
+    return Ready(run, {}, {"factor_builds": int(field is not None and field.fresh)}, began)
+
+
+def simulated(
+    panel: Panel,
+    window: Window,
+    universe: Universe,
+    used: tuple[tuple[str, str], ...],
+    trials: Terms,
+    ready: Ready,
+    **recording: Any,
+) -> Ran:
+    """Run trials that are ready, by the terms of their trading.
+
+    Parameters
+    ----------
+    panel, window, universe : Panel, Window, Universe
+    used : tuple of (str, str)
+        See `used_by`.
+    trials : Terms
+        Without what portfolios do.
+    ready : Ready
+    **recording
+        See `run_tile`.
+    """
+    prepared = time.perf_counter()
+    market = market_of(panel, window, universe, used)
+    tile = ready.run(market, with_portfolio(trials, **ready.portfolio), **recording)
+    seconds = {"signal": prepared - ready.began, "simulation": time.perf_counter() - prepared}
+    return Ran(tile, market, dict(ready.builds), seconds)
 
 
 def blocks_of(strategy: Strategy, values: Values, n_trials: int) -> list[AnyStrategy]:
@@ -316,12 +378,13 @@ def alike(strategy: Any, values: Values, n_trials: int) -> list[Hashable]:
     return labels
 
 
-def single_values(spec: Any) -> Values:
-    """Return the parameters of one trial alone, as `run_trials` asks for them."""
+def single_values(trading: Trading, strategy: Any = None) -> Values:
+    """Return the parameters of one trial alone, as `terms_of` asks for them."""
+    terms = Trading.model_fields
 
     def values(path: str) -> Sequence[Any]:
         # A strategy's own parameters go by their bare names.
-        owner = spec if hasattr(spec, path.partition(".")[0]) else spec.strategy
+        owner = trading if path.partition(".")[0] in terms else strategy
         return [value_at(owner, path)]
 
     return values
@@ -345,26 +408,31 @@ def portfolio_terms(strategy: AnyStrategy, values: Values) -> dict[str, Sequence
     return {"weight": [1.0]}
 
 
-def terms_of(panel: Panel, stop: int, n_trials: int, values: Values, **portfolio: Any) -> Terms:
-    """Return the terms of trials: how each trades before the bar `stop`, and what its portfolio does."""
+def terms_of(panel: Panel, stop: int, n_trials: int, values: Values) -> Terms:
+    """Return the terms by which trials trade before the bar `stop`, without what their portfolios do."""
 
-    def coded(path: str, codes: Mapping[str, int]) -> list[int]:
-        return [codes[each] for each in values(path)]
+    def coded(path: str) -> list[int]:
+        return [CODES[path.rpartition(".")[2]][each] for each in values(path)]
 
-    def given(path: str, otherwise: float) -> list[float]:
-        return [otherwise if each is None else each for each in values(path)]
+    def says(path: str, word: str) -> list[bool]:
+        return [each == word for each in values(path)]
+
+    def options(part: str, names: Iterable[str], off: float) -> dict[str, list[Any]]:
+        columns = ((name, MODES.get(name, off), values(f"{part}.{name}")) for name in names)
+        return {name: [no if each is None else each for each in column] for name, no, column in columns}
 
     def cost(name: str) -> Any:
-        asked = values(f"costs.{name}")
-        if not any(isinstance(each, str) for each in asked):
-            return asked
+        given = values(f"costs.{name}")
+        if not any(map(is_static, given)):
+            return given
         return [numbers_of(panel, _one(values, f"costs.{name}").removeprefix(STATIC), stop)]
 
-    rules = {
-        name: given(f"rules.{name}", 0.0) for name in state.RULES if name not in ("on_close", "halt_bars")
-    }
-    rules["halt_bars"] = given("rules.halt_bars", np.inf)
-    caps: dict[str, Any] = {name: given(f"limits.{name}", np.inf) for name in state.CAPS if name != "reject"}
+    rules: dict[str, Any] = {}
+    if any(values("rules.on")):
+        rules = options("rules", (name for name in state.RULES if name != "on_close"), 0.0)
+        rules["on_close"] = says("rules.on", "close")
+    caps: dict[str, Any] = options("limits", (name for name in state.CAPS if name != "reject"), np.inf)
+    caps["reject"] = says("limits.over", "reject")
     group = None
     if np.isfinite(caps["group"]).any():
         tags = panel.static(_one(values, "limits.group_by"))
@@ -374,19 +442,18 @@ def terms_of(panel: Panel, stop: int, n_trials: int, values: Values, **portfolio
     debit = zip(values("costs.debit_rate"), interest, strict=True)
     return terms(
         n_trials,
-        fill=coded("fill", FILLS),
-        sizing=coded("sizing", SIZINGS),
+        fill=coded("fill"),
+        sizing=coded("sizing"),
         cash=values("cash"),
-        **{name: cost(name) for name in COSTS},
+        **{name: cost(name) for name in BY_ASSET},
         interest_rate=interest,
         debit_rate=[other if rate is None else rate for rate, other in debit],
         **{name: values(f"limits.{name}") for name in LIMITS},
-        lot_down=[each == "down" for each in values("limits.lot_rounding")],
-        afford=coded("limits.afford", POLICIES),
-        rules={**rules, "on_close": [each == "close" for each in values("rules.on")]},
-        caps={**caps, "reject": [each == "reject" for each in values("limits.over")]},
+        lot_down=says("limits.lot_rounding", "down"),
+        afford=coded("limits.afford"),
+        rules=rules,
+        caps=caps,
         group=group,
-        **portfolio,
     )
 
 
@@ -415,34 +482,23 @@ def numbers_of(panel: Panel, name: str, stop: int) -> np.ndarray:
     return np.array([*column.values()], float)
 
 
-def _fields_asked(spec: Trading) -> Iterator[tuple[str, str, str]]:
-    """Yield what reads a field of the panel, the field, and what to do where the panel lacks it."""
-    made = "panel.with_field({!r}, bf.factor.{}.on(panel)) makes one"
-    for costs in values_of(spec.costs):
-        for key, factor in (("sigma", "volatility(21)"), ("adv", 'mean("volume", 21)')):
-            for name in values_of(getattr(costs, key)) if any(values_of(costs.impact)) else ():
-                yield "costs.impact", name, made.format(name, factor)
-    for rules in values_of(spec.rules):
-        for name in values_of(rules.atr) if rules is not None and any(values_of(rules.atr_stop)) else ():
-            yield "rules.atr_stop", name, made.format(name, "atr(14)")
-    for limits in values_of(spec.limits):
-        if any(values_of(limits.participation)):
-            yield "limits.participation", "volume", "build the panel from bars with volume, or leave it out"
-
-
-def _statics_asked(spec: Trading) -> Iterator[tuple[str, str, Callable[[Panel, str, int], Any]]]:
-    """Yield what reads a static column of the panel, the column, and how it is read."""
-    for limits in values_of(spec.limits):
-        if any(cap is not None for cap in values_of(limits.group)):
-            yield from (("limits.group", name, _tags) for name in values_of(limits.group_by))
-    for costs in values_of(spec.costs):
-        for key in COSTS:
-            named = (each for each in values_of(getattr(costs, key)) if isinstance(each, str))
-            yield from ((f"costs.{key}", each.removeprefix(STATIC), numbers_of) for each in named)
-
-
-def _tags(panel: Panel, name: str, _: int) -> tuple:
-    return panel.static(name)
+def _lacking(panel: Panel, setting: str, kind: str, name: str, by: str, stop: int) -> str:
+    """Return what a panel lacks of something that trading reads, empty if it has it; see `asked`."""
+    if kind == "static":
+        try:
+            numbers_of(panel, name, stop) if setting.startswith("costs.") else panel.static(name)
+        except InputError as error:
+            return f"{setting}: {error.message}; {error.hint}"
+    elif kind == "field" and name not in panel.fields:
+        what = f"panel.with_field({name!r}, bf.factor.{MADE_BY[by]}.on(panel)) makes one" if by else NO_VOLUME
+        known = nearest(name, panel.fields)
+        return f"{setting} reads the field {name!r}, and the panel has no such field: {known}; {what}"
+    elif setting == "events" and not {"split", "dividend"} & {*panel.fields}:
+        return (
+            "events: the panel has neither a field split nor a field dividend: add one with "
+            "panel.with_field, or leave events out"
+        )
+    return ""
 
 
 def check_terms(panel: Panel, spec: Trading, units: Iterable[str], stop: int) -> None:
@@ -463,22 +519,8 @@ def check_terms(panel: Panel, spec: Trading, units: Iterable[str], stop: int) ->
     InputError
         With all faults at once.
     """
-    faults = [
-        f"{setting} reads the field {name!r}, and the panel has no such field: "
-        f"{nearest(name, panel.fields)}; {what}"
-        for setting, name, what in _fields_asked(spec)
-        if name not in panel.fields
-    ]
-    if any(values_of(spec.events)) and not {"split", "dividend"} & {*panel.fields}:
-        faults.append(
-            "events: the panel has neither a field split nor a field dividend: add one with "
-            "panel.with_field, or leave events out"
-        )
-    for setting, name, read in _statics_asked(spec):
-        try:
-            read(panel, name, stop)
-        except InputError as error:
-            faults.append(f"{setting}: {error.message}; {error.hint}")
+    lacking = (_lacking(panel, *each, stop) for each in asked(spec))
+    faults = [*dict.fromkeys(filter(None, lacking))]
     bounds = [name for name in state.CAPS if name != "reject"]
     if other := [unit for unit in units if unit != "weight"]:
         faults += [

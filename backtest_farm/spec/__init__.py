@@ -1,7 +1,7 @@
 """Specifications: costs, execution, windows, axes, and the strict base that all of them share."""
 
 from backtest_farm.spec.axes import MAX_TRIALS, Axis, axis, values_of
-from backtest_farm.spec.base import STATIC, ByTag, Leaf, Spec, Stage, has_axes, leaves_of, replaced, value_at
+from backtest_farm.spec.base import ByTag, Leaf, Spec, Stage, has_axes, leaves_of, replaced, value_at
 from backtest_farm.spec.models import (
     Costs,
     Execution,
@@ -23,7 +23,6 @@ from backtest_farm.spec.yaml_file import read_yaml
 __all__ = [
     "MAX_TRIALS",
     "PROFILES",
-    "STATIC",
     "SWITCHES",
     "Axis",
     "ByTag",

@@ -32,13 +32,11 @@ from pydantic_core.core_schema import (
 
 from backtest_farm.errors import InputError
 from backtest_farm.spec.axes import Axis, stepped, values_of
+from backtest_farm.spec.inputs import is_static
 from backtest_farm.spec.wording import LineOf, Place, fault, refused, shown
 
 Stage = Literal["factor", "universe", "filter", "portfolio", "costs", "execution"]
 """What a parameter belongs to; trials are numbered with the first stage slowest."""
-
-STATIC = "static:"
-"""Before the name of a static column that stands for a number per asset."""
 
 _IN_FILE = "file"
 """The context in which lists are axes."""
@@ -234,16 +232,21 @@ def leaves_of(spec: Spec, above: Place = ()) -> Iterator[Leaf]:
         if isinstance(value, Spec):
             yield from leaves_of(value, (*above, name))
         else:
-            texts = (each for each in values_of(value) if isinstance(each, str))
-            named = spec.spec_stage == "costs" and any(each.startswith(STATIC) for each in texts)
+            named = spec.spec_stage == "costs" and any(map(is_static, values_of(value)))
             # What decides which data a trial reads is shared by the trials of a group.
             stage = "filter" if named else spec.spec_stages.get(name, spec.spec_stage)
             yield Leaf((*above, name), stage, value)
 
 
-def has_axes(spec: Spec) -> list[str]:
+def has_axes(spec: Spec, above: str = "") -> list[str]:
     """Return the dotted paths at which axes stand: empty for a specification of one single run."""
-    return [leaf.path for leaf in leaves_of(spec) if isinstance(leaf.value, Axis)]
+    found: list[str] = []
+    for name, value in vars(spec).items():
+        if isinstance(value, Axis):
+            found.append(above + name)
+        elif isinstance(value, Spec):
+            found += has_axes(value, f"{above}{name}.")
+    return found
 
 
 def value_at(spec: Any, path: str) -> Any:

@@ -10,30 +10,16 @@ import numpy as np
 from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, model_validator
 
 from backtest_farm.spec.axes import values_of
-from backtest_farm.spec.base import STATIC, Spec, Stage
+from backtest_farm.spec.base import Spec, Stage
+from backtest_farm.spec.inputs import STATIC, asked, shared
 from backtest_farm.spec.profiles import ProfileName, with_switches
 from backtest_farm.spec.wording import fault
 
 Metric = Literal[
-    "total_return",
-    "cagr",
-    "volatility",
-    "sharpe",
-    "sortino",
-    "max_drawdown",
-    "calmar",
-    "skew",
-    "kurtosis",
-    "turnover",
-    "exposure",
-    "costs",
-    "orders",
-    "fills",
-    "trades",
-    "win_rate",
-    "profit_factor",
+    "total_return", "cagr", "volatility", "sharpe", "sortino", "max_drawdown", "calmar", "skew", "kurtosis",
+    "turnover", "exposure", "costs", "orders", "fills", "trades", "win_rate", "profit_factor",
     "avg_bars_held",
-]
+]  # fmt: skip
 
 
 class Reads(NamedTuple):
@@ -130,8 +116,7 @@ class Costs(Spec):
     """
 
     spec_stage: ClassVar[Stage] = "costs"
-    # What decides which data a trial reads is shared by the trials of a group.
-    spec_stages: ClassVar[Mapping[str, Stage]] = dict.fromkeys(("impact", "sigma", "adv"), "filter")
+    spec_stages: ClassVar[Mapping[str, Stage]] = shared("costs")
 
     commission_bps: Cost = 0.0
     per_share: Cost = 0.0
@@ -193,7 +178,7 @@ class Rules(Spec):
     halt_bars: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
     on: Literal["intrabar", "close"] = "intrabar"
 
-    spec_stages: ClassVar[Mapping[str, Stage]] = dict.fromkeys(("atr_stop", "atr"), "filter")
+    spec_stages: ClassVar[Mapping[str, Stage]] = shared("rules")
 
     # Asked of what a user wrote, not of each trial: a grid may switch a rule off in some of its trials.
     @model_validator(mode="wrap")
@@ -221,7 +206,7 @@ class Execution(Spec):
         per unit, after a split) happen: for prices that are not adjusted for them.
     """
 
-    spec_stages: ClassVar[Mapping[str, Stage]] = {"events": "filter"}
+    spec_stages: ClassVar[Mapping[str, Stage]] = shared("")
 
     fill: Fill = "next_open"
     sizing: Sizing = "decision"
@@ -270,9 +255,7 @@ class Limits(Spec):
         fills them all.
     """
 
-    spec_stages: ClassVar[Mapping[str, Stage]] = dict.fromkeys(
-        ("group", "group_by", "participation"), "filter"
-    )
+    spec_stages: ClassVar[Mapping[str, Stage]] = shared("limits")
 
     positions: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
     max_weight: NotNegative | None = None
@@ -368,26 +351,10 @@ class Trading(Execution):
         Where a rule may read something it counts as read, whether or not a trial has the rule: trials that
         differ in a number share their inputs.
         """
-        fields: set[str] = set()
-        offered: set[str] = set()
-        statics: set[str] = set()
-        for costs in values_of(self.costs):
-            if any(values_of(costs.impact)):
-                fields |= {*values_of(costs.sigma), *values_of(costs.adv)}
-            told = (value for _, each in costs for value in values_of(each) if isinstance(value, str))
-            statics |= {value.removeprefix(STATIC) for value in told if value.startswith(STATIC)}
-        for limits in values_of(self.limits):
-            if any(values_of(limits.participation)):
-                fields.add("volume")
-            if any(cap is not None for cap in values_of(limits.group)):
-                statics |= {*values_of(limits.group_by)}
-        for rules in values_of(self.rules):
-            if rules is not None:
-                offered |= {"high", "low"}
-                fields |= {*values_of(rules.atr)} if any(values_of(rules.atr_stop)) else set()
-        if any(values_of(self.events)):
-            offered |= {"split", "dividend"}
-        return Reads(tuple(sorted(fields)), tuple(sorted(offered)), tuple(sorted(statics)))
+        found: dict[str, set[str]] = {"field": set(), "offered": set(), "static": set()}
+        for _, kind, name, _ in asked(self):
+            found[kind].add(name)
+        return Reads(*(tuple(sorted(names)) for names in found.values()))
 
 
 class KeptCurves(Spec):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from backtest_farm.engine import Result
-from backtest_farm.engine.single import run_one
+from backtest_farm.backtest import Result
+from backtest_farm.backtest.single import run_one
 from backtest_farm.errors import FarmError, InputError, PanelError, StoreError, nearest
 from backtest_farm.farm import RunSummary
 from backtest_farm.farm.job import SweepJob

@@ -14,12 +14,13 @@ import numpy as np
 from backtest_farm.errors import InputError, nearest
 from backtest_farm.identity import canonical_json, digest
 from backtest_farm.spec import Universe
+from backtest_farm.spec.inputs import SWITCHES
 from backtest_farm.strategy import Strategy
 from backtest_farm.strategy.code import folder_of, search_in
 from backtest_farm.strategy.own import signal_of
 from backtest_farm.sweep.atoms import Atom
 from backtest_farm.sweep.checks import check
-from backtest_farm.sweep.digits import INNER, Digit, Product
+from backtest_farm.sweep.digits import INNER, Product
 from backtest_farm.sweep.keys import KeyMaker
 from backtest_farm.sweep.space import Space
 from backtest_farm.sweep.spec import SweepSpec
@@ -29,9 +30,6 @@ ROW_BYTES = 800
 
 CURVE_BAR_BYTES = 80
 """What one bar of a kept curve takes: ten columns of eight bytes."""
-
-_SWITCHING = frozenset({"rules.atr_stop", "costs.impact", "limits.group", "limits.participation", "events"})
-"""Numbers that decide whether something is read."""
 
 _FORMAT = 2
 _CARRIED = ("data_digests", "code_digest", "result_epoch", "panel_ref")
@@ -68,18 +66,17 @@ def inputs_of(spec: SweepSpec) -> dict[str, SweepSpec]:
     found = {}
     for one in space.products:
         # Inputs are part of what a group shares; text names them, and switches what reads them.
-        naming = [digit for digit in one.strides if digit.rank < INNER and _tells(digit)]
+        naming = [digit for digit in one.strides if digit.rank < INNER and _tells(digit.columns)]
         for number in space.combinations(one, naming):
             trial = one.point(number)
             found[inputs_key(trial)] = trial
     return found
 
 
-def _tells(digit: Digit) -> bool:
+def _tells(columns: Mapping[str, Sequence[Any]]) -> bool:
     """Return whether the values of a digit may decide what a trial reads."""
-    return not _SWITCHING.isdisjoint(digit.columns) or any(
-        isinstance(each, str) for each in chain(*digit.columns.values())
-    )
+    texts = (isinstance(each, str) for each in chain(*columns.values()))
+    return not SWITCHES.isdisjoint(columns) or any(texts)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,13 @@ import polars as pl
 import pytest
 
 import backtest_farm as bf
+from backtest_farm.backtest import single
+from backtest_farm.engine import targets
 from backtest_farm.errors import InputError
 from backtest_farm.factors.kernels import momentum
+from backtest_farm.factors.ranks import Window
 from backtest_farm.kernel.state import frozen
+from backtest_farm.spec import Universe
 from tests.oracle.book import Case
 from tests.oracle.book import run as oracle
 
@@ -270,3 +274,55 @@ def test_options_that_would_be_ignored_are_refused(panel, weights) -> None:
 def test_a_pandas_frame_indexed_by_timestamp_and_symbol(panel, weights) -> None:
     indexed = long(panel, weights).to_pandas().set_index(["timestamp", "symbol"])
     assert bf.run(panel, indexed).digest == bf.run(panel, weights).digest
+
+
+def test_what_a_process_remembers_of_earlier_runs_changes_nothing(panel) -> None:
+    score = bf.factor.field("score")
+    top = bf.TopN(signal=score, n=3, rebalance=1)
+    runs = [
+        (top, {}),
+        (bf.TopN(signal=score, n=4, rebalance=1), {}),
+        (bf.TopN(signal=score, n=3, rebalance=2), {}),
+        (bf.TopN(signal=score, n=3, rebalance=1, filter={"context": "vix", "above": 20}), {}),
+        (bf.TopN(signal=bf.factor.reversal(5), n=3, rebalance=1), {}),
+        (bf.Weights(field="score"), {}),
+        (bf.Quantiles(signal=score, quantile=0.2, rebalance=1), {}),
+        (top, {"costs": {"commission_bps": 25}}),
+        (top, {"costs": bf.Costs(commission_bps=20)}),
+        (top, {"limits": bf.Limits(lot=10)}),
+        (top, {"rules": bf.Rules(max_bars=3)}),
+        (top, {"profile": "vectorbt"}),
+        (top, {"cash": 1_000}),
+        (top, {"start": panel.timestamps[40]}),
+        (top, {"end": panel.timestamps[90]}),
+        (top, {"universe": {"draw": 1, "size": 12, "seed": 1}}),
+    ]
+    vix = pl.DataFrame({"timestamp": panel.timestamps, "vix": np.arange(N_BARS) % 40.0})
+    panel = panel.with_context("vix", vix)
+
+    def digest(strategy, options) -> str:
+        return bf.run(panel, strategy, **options).digest
+
+    alone = []
+    for each in runs:
+        targets._recent.clear()
+        single._trading.cache_clear()
+        single._traded.cache_clear()
+        alone.append(digest(*each))
+    assert len(set(alone)) == len(runs)
+    for _ in range(2):
+        assert [digest(*each) for each in reversed(runs)] == alone[::-1]
+
+
+def test_numbers_that_only_python_thinks_equal_are_not_taken_for_each_other(panel, weights) -> None:
+    bf.run(panel, weights, cash=1)
+    with pytest.raises(InputError, match="cash"):
+        bf.run(panel, weights, cash=True)
+
+
+def test_ranks_by_a_field_are_not_taken_for_weights_in_it(panel) -> None:
+    ranks, weights = bf.TopN(signal=bf.factor.field("score"), n=3, rebalance=1), bf.Weights(field="score")
+    for one in (ranks, weights, ranks):
+        # Alternatives of one sweep ask for the same depth.
+        made = targets.prepare(panel, Window(0, N_BARS), one, one.signal, Universe(), [1], 3)
+        assert made.targets.listed == (one is weights)

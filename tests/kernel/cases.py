@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from backtest_farm.engine.ledgers import Fill as Row
-from backtest_farm.engine.ledgers import holdings, round_trips
+from backtest_farm.backtest.ledgers import Fill as Row
+from backtest_farm.backtest.ledgers import holdings, round_trips
 from backtest_farm.engine.tile import Market, TileResult, listed_targets, market, run_tile, terms
 from backtest_farm.kernel.state import BAR_COLUMNS, CAPS, COUNTERS, REASONS, RULES, Targets, Terms, frozen
 from backtest_farm.kernel.summary import METRICS

@@ -16,7 +16,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest_farm.engine.ledgers import Fill, round_trips
+from backtest_farm.backtest.ledgers import Fill, round_trips
 from backtest_farm.engine.tile import TileResult, listed_targets, market, run_tile, terms
 from backtest_farm.kernel import state
 from backtest_farm.kernel.state import BAR_COLUMNS, COUNTERS, SEGMENTS

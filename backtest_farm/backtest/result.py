@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest_farm.engine.ledgers import Fill, holdings, round_trips
+from backtest_farm.backtest.ledgers import Fill, holdings, round_trips
 from backtest_farm.engine.tile import Market, TileResult
 from backtest_farm.errors import InputError
 from backtest_farm.kernel import CONTRACT_VERSION, RESULT_EPOCH
@@ -112,7 +112,7 @@ class Result:
 
     @cached_property
     def trades(self) -> pl.DataFrame:
-        """Round trips that ended, in the order of their ends: see `backtest_farm.engine.ledgers.round_trips`.
+        """Round trips that ended, in the order of their ends: see `ledgers.round_trips`.
 
         Columns: symbol, side, quantity, entry_bar, exit_bar, entry_timestamp, exit_timestamp, entry_price,
         exit_price, bars_held, pnl, mfe, mae, reason.

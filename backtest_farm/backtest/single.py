@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from types import SimpleNamespace
-from typing import Any, Literal
+from functools import lru_cache, partial
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from backtest_farm.engine.result import Result
+from backtest_farm.backtest.result import Result
 from backtest_farm.engine.targets import UNITS, fits, ranked_depth, units_of
 from backtest_farm.engine.tile import listed_targets, run_tile
 from backtest_farm.engine.trials import (
-    Ran,
+    Ready,
     check_terms,
-    market_of,
-    run_trials,
+    made_ready,
+    simulated,
     single_values,
     terms_of,
     used_by,
     window_of,
 )
 from backtest_farm.errors import InputError
-from backtest_farm.factors.ranks import Window
+from backtest_farm.factors.ranks import EVERYONE, Window
 from backtest_farm.ingest.targets import target_rows
+from backtest_farm.kernel.state import Terms
 from backtest_farm.panel import Panel
 from backtest_farm.spec import (
     Costs,
@@ -41,9 +42,6 @@ from backtest_farm.spec import (
 from backtest_farm.spec import Window as WindowSpec
 from backtest_farm.strategy import AnyStrategy, Strategy
 from backtest_farm.strategy.own import usable
-
-FILL_ROWS = 4096
-"""Fills there is room for at first; more is made when a backtest trades more."""
 
 
 def run(
@@ -117,15 +115,15 @@ def run(
         raise InputError(f"{panel!r} is no panel", hint="open it first: bf.Panel.open(path)")
     asked = {"fill": fill, "sizing": sizing, "costs": costs, "limits": limits, "rules": rules}
     given: dict[str, Any] = {name: part for name, part in asked.items() if part is not None}
-    trading = Trading(
-        window=WindowSpec(start=start, end=end), cash=cash, profile=profile, events=events, **given
-    )
+    try:
+        trading, axes_of_trading = _trading(start, end, cash, profile, events, **given)
+    except TypeError:  # a mapping cannot be looked up
+        trading, axes_of_trading = _trading.__wrapped__(start, end, cash, profile, events, **given)
     if isinstance(strategy_or_weights, type) and issubclass(strategy_or_weights, Strategy):
         name = strategy_or_weights.__name__
         raise InputError(f"{name} is a class of strategies", hint=f"give one of them: {name}(...)")
     strategy = strategy_or_weights if isinstance(strategy_or_weights, AnyStrategy | Strategy) else None
-    axes = [*(has_axes(strategy) if strategy else ()), *has_axes(trading)]
-    if axes:
+    if axes := [*(has_axes(strategy) if strategy else ()), *axes_of_trading]:
         raise InputError(
             f"run() takes one value for each parameter, but {', '.join(axes)} is an axis",
             hint="give one value, or make a Sweep of it",
@@ -137,29 +135,32 @@ def run(
         usable(strategy)
         fits(panel, [strategy])
         window = window_of(panel, trading.window, [strategy])
-        check_terms(panel, trading, units_of([strategy]), window.stop)
-        parts = {name: getattr(trading, name) for name in (*Trading.model_fields, "reads")}
-        spec = SimpleNamespace(strategy=strategy, **parts)
+        traded = _traded(panel, window.stop, trading, (*units_of([strategy]),))
+        values, depth = single_values(trading, strategy), ranked_depth([strategy])
         # A user's signal is computed anew each time, so that prints, breakpoints and outside data work.
-        return run_one(panel, window, spec, held, ranked_depth([strategy]), kept=False)
+        ready = made_ready(panel, window, strategy, trading, held, 1, values, depth, kept=False)
+        return _result(panel, window, trading, held, traded, ready)
     window = window_of(panel, trading.window)
     rows = target_rows(panel.timestamps, panel.symbols, slice(*window), strategy_or_weights, unit, keep_mask)
-    check_terms(panel, trading, [rows.unit], window.stop)
+    traded = _traded(panel, window.stop, trading, (rows.unit,))
     every_bar = np.ones((1, window.stop - window.start), np.uint8)
     targets = listed_targets(rows.values, every_bar, rows.keep, UNITS[rows.unit])
-    prepared = time.perf_counter()
-    values = single_values(trading)
-    trial = terms_of(panel, window.stop, 1, values, weight=1.0)
-    market = market_of(panel, window, held, used_by(panel, values, looked_at=True))
-    tile = run_tile(market, trial, targets, record_bars=True, fill_rows=FILL_ROWS)
-    seconds = {"signal": prepared - began, "simulation": time.perf_counter() - prepared}
-    return _result(panel, window, trading, Ran(tile, market, {}, seconds))
+    ready = Ready(partial(run_tile, targets=targets), {}, {}, began)
+    return _result(panel, window, trading, held, traded, ready)
 
 
-def run_one(
-    panel: Panel, window: Window, spec: Any, universe: Universe, depth: int | None, *, kept: bool = True
-) -> Result:
-    """Run one trial with curve and ledger.
+@lru_cache(maxsize=64, typed=True)
+def _trading(
+    start: Any, end: Any, cash: Any, profile: Any, events: Any, **given: Any
+) -> tuple[Trading, list[str]]:
+    """Return the terms that arguments of `run` mean, and the axes in them."""
+    window = WindowSpec(start=start, end=end)
+    trading = Trading(window=window, cash=cash, profile=profile, events=events, **given)
+    return trading, has_axes(trading)
+
+
+def run_one(panel: Panel, window: Window, spec: Any, universe: Universe, depth: int | None) -> Result:
+    """Run one trial of a sweep with curve and ledger.
 
     Parameters
     ----------
@@ -169,12 +170,12 @@ def run_one(
     universe : Universe
     depth : int or None
         How many ranks to take from the node's cache, or build: see `ranked_depth`.
-    kept : bool
-        See `run_trials`.
     """
-    values, recording = single_values(spec), {"record_bars": True, "fill_rows": FILL_ROWS}
-    ran = run_trials(panel, window, spec, universe, 1, values, depth, kept=kept, **recording)
-    return _result(panel, window, spec, ran)
+    ready = made_ready(
+        panel, window, spec.strategy, spec, universe, 1, single_values(spec, spec.strategy), depth
+    )
+    # A specification of a sweep holds more than terms, and seldom comes twice.
+    return _result(panel, window, spec, universe, _traded.__wrapped__(panel, window.stop, spec, ()), ready)
 
 
 def one_universe(panel: Panel, universe: Any) -> Universe:
@@ -185,6 +186,8 @@ def one_universe(panel: Panel, universe: Any) -> Universe:
     InputError
         If it means several, or the panel lacks it.
     """
+    if universe is None:
+        return EVERYONE
     asked = universe if isinstance(universe, Mapping) else {"of": universe or "all"}
     found = panel.expand(UniverseSpec(**asked))
     if len(found) != 1:
@@ -195,7 +198,32 @@ def one_universe(panel: Panel, universe: Any) -> Universe:
     return found[0]
 
 
-def _result(panel: Panel, window: Window, trading: Any, ran: Ran) -> Result:
+class Traded(NamedTuple):
+    """What follows from the terms of trading alone: fields that are used, terms, the profile's full name."""
+
+    used: tuple[tuple[str, str], ...]
+    terms: Terms
+    profile: str
+
+
+@lru_cache(maxsize=8)  # runs of one loop often trade by the same terms
+def _traded(panel: Panel, stop: int, trading: Trading, units: tuple[str, ...]) -> Traded:
+    """Return what trading before a bar means; refuse what the panel or the targets cannot serve."""
+    check_terms(panel, trading, units, stop)
+    values = single_values(trading)
+    used = used_by(panel, values, looked_at=True)
+    return Traded(used, terms_of(panel, stop, 1, values), profile_of(trading))
+
+
+def _result(
+    panel: Panel, window: Window, trading: Trading, universe: Universe, traded: Traded, ready: Ready
+) -> Result:
+    """Simulate one trial with everything recorded."""
+    # Room for so many fills at first; more is made when a backtest trades more.
+    fill_rows = min(4096, 8 * (window.stop - window.start))
+    ran = simulated(
+        panel, window, universe, traded.used, traded.terms, ready, record_bars=True, fill_rows=fill_rows
+    )
     return Result(
         ran.tile,
         np.asarray(panel.timestamps[window.start : window.stop]),
@@ -204,6 +232,6 @@ def _result(panel: Panel, window: Window, trading: Any, ran: Ran) -> Result:
         bars_per_year=panel.bars_per_year,
         market=ran.market,
         timings=ran.seconds,
-        profile=profile_of(trading),
+        profile=traded.profile,
         fill=trading.fill,
     )
