@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
+from filelock import FileLock
 
 from backtest_farm.kernel import state
 from backtest_farm.kernel.book import DONE, NEED_SLOTS, advance, finish
-from backtest_farm.kernel.state import Book, Events, Record, Slab, Targets, Terms, frozen
+from backtest_farm.kernel.lanes import LANES, advance_lanes, fits_lanes, new_lanes, went_well
+from backtest_farm.kernel.state import Book, Events, Record, Slab, Targets, Terms, frozen, new_scratch
 from backtest_farm.kernel.summary import METRICS, summarise
 
 SPARE_SLOTS = 8
+LEAST_LANES = 16
+"""Trials from which on lanes are quicker: a block takes the same time, full or not."""
+LANE_BARS_PER_CALL = 50_000
 TRIAL_BARS_PER_CALL = 400_000
 """Bars x trials of one kernel call: well under half a second, so that signals and deadlines get a turn."""
 MODES = {"on_close": 0.0, "halt_bars": np.inf, "reject": 0.0}
@@ -345,6 +354,11 @@ def run_tile(
     -------
     TileResult
     """
+    recorded = record_bars or fill_rows
+    if len(trials.n) >= LEAST_LANES and not recorded and fits_lanes(trials, window.events, targets):
+        book = _in_lanes(window, trials, targets)
+        if went_well(book, trials):
+            return closed(book, window, trials, state.new_record(0, 0, 0), risk_free)
     n_trials, n_bars, n_assets = len(trials.n), window.n_bars, window.n_assets
     # Enough to hold one set of names and wait for another; quantiles take what they need as they go.
     most = int(targets.row_length.max(initial=0)) if targets.listed else int(trials.n.max(initial=0))
@@ -367,6 +381,52 @@ def run_tile(
             else:
                 record = state.roomier(record, 2 * len(record.keys) + 3 * int(book.slots.sum()))
     return closed(book, window, trials, record, risk_free)
+
+
+def _in_lanes(window: Market, trials: Terms, targets: Targets) -> Book:
+    """Advance a tile that `fits_lanes` over its whole window."""
+    _compile_lanes()
+    # One asset at most is held, one wanted; more room than there are assets is never needed.
+    capacity = min(window.n_assets, 2)
+    book, scratch = state.new_book(trials, window.n_assets, capacity), new_scratch(window.n_assets, capacity)
+    n_bars, events, record = window.n_bars, window.events, state.new_record(0, len(trials.n), 0)
+    room = targets.fires.view(np.uint64), new_lanes(), np.zeros(LANES, np.int64)
+    asset = targets.ids[0]
+    prices = np.concatenate([[slab.open[:, asset], slab.close[:, asset]] for slab in window.slabs], axis=1)
+    odd = np.full(n_bars, True)
+    odd[((prices > 0.0) & (prices < np.inf)).all(axis=0)] = False
+    # Before its first price and after its end nobody can hold the asset, unless somebody tries.
+    first = int(odd.argmin())
+    odd[:first] = targets.fires[:first].any()
+    for bar, kind in zip(
+        *(each[events.asset == asset].tolist() for each in (events.bar, events.kind)), strict=True
+    ):
+        odd[bar + 1 :] &= kind != state.ENDS
+        odd[bar : bar + 1] = True
+    turns = np.flatnonzero(odd[1:] != odd[:-1]) + 1
+    for slab in window.slabs:
+        stop = slab.first + slab.close.shape[0]
+        cuts = {*turns.tolist(), *range(slab.first, stop, LANE_BARS_PER_CALL), stop}
+        for until in sorted(cut for cut in cuts if slab.first < cut <= stop):
+            if odd[until - 1]:
+                advance(book, slab, trials, events, targets, record, scratch, until, n_bars)
+            else:
+                advance_lanes(book, slab, trials, targets, *room, until, n_bars)
+    return book
+
+
+@cache
+def _compile_lanes() -> None:
+    """Compile lanes once on a machine, when they are first used: few sweeps need them."""
+    price = np.ones((1, 1))
+    window = market([{"open": price, "close": price}], np.full(1, 2**62), price[0], 1.0)
+    trials, targets = terms(1), listed_targets(price, np.zeros((8, 1)))
+    book = state.new_book(trials, 1, 1)
+    room = targets.fires.view(np.uint64), new_lanes(), np.zeros(LANES, np.int64)
+    folder = Path(numba.config.CACHE_DIR)  # type: ignore[attr-defined]
+    # A folder that cannot be written still lets them compile, for this process alone.
+    with contextlib.suppress(OSError), FileLock(folder / "lanes.lock"):
+        advance_lanes(book, window.slabs[0], trials, targets, *room, 1, 1)
 
 
 def closed(book: Book, window: Market, trials: Terms, record: Record, risk_free: float = 0.0) -> TileResult:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from backtest_farm.engine.crossings import prepare_crossings, timed_asset
 from backtest_farm.engine.targets import EVERY_BAR, fits, prepare, ranked_depth, units_of
 from backtest_farm.engine.tile import MODES, Market, TileResult, run_tile, terms, with_portfolio
 from backtest_farm.engine.tile import market as market_from
@@ -289,7 +290,16 @@ def made_ready(
         most = max((each.most_names or 0 for each in blocks), default=0)
         depth = None if ranked_depth(blocks) is None else 64 << max(0, (most - 1).bit_length() - 6)
     rebalances = values("rebalance") if hasattr(strategy, "rebalance") else [EVERY_BAR] * n_trials
-    made = prepare(panel, window, strategy, signal, universe, rebalances, depth)
+    asset = timed_asset(panel, window, universe, strategy)
+    if asset is None:
+        if strategy.kind == "CrossOver" and strategy.fast is not None:
+            # `alike` lets those of one pair alone share a tile, but not all of an atom have the first one's.
+            pair = {name: values(name)[0] for name in ("fast", "slow")}
+            signal = strategy.model_copy(update=pair).signal
+        made = prepare(panel, window, strategy, signal, universe, rebalances, depth)
+    else:
+        pairs = [*zip(values("fast"), values("slow"), strict=True)]
+        made = prepare_crossings(panel, window, strategy, universe, asset, pairs)
     portfolio = {**portfolio_terms(strategy, values), "schedule": made.schedule}
     return Ready(partial(run_tile, targets=made.targets), portfolio, made.builds, began)
 
@@ -356,13 +366,17 @@ def _block_values(blocks: Sequence[AnyStrategy], values: Values) -> Values:
     return lambda path: [getattr(each, path) for each in blocks] if path in names else values(path)
 
 
-def alike(strategy: Any, values: Values, n_trials: int) -> list[Hashable]:
+def alike(
+    panel: Panel, window: Window, universe: Universe, strategy: Any, values: Values, n_trials: int
+) -> list[Hashable]:
     """Return a label for each of some trials of an atom: those with equal ones can run in one tile.
 
-    Blocks are made for that. A user's class may give each trial another block, and one that decides after
-    each bar has a book to itself.
+    Blocks are made for that; but of crossings the signals differ, and only those of one asset share a tile. A
+    user's class may give each trial another block, and one that decides after each bar has a book to itself.
     """
     if not isinstance(strategy, Strategy):
+        if strategy.kind == "CrossOver" and timed_asset(panel, window, universe, strategy) is None:
+            return [*zip(values("fast"), values("slow"), strict=True)]
         return [0] * n_trials
     if decides_by_bar(type(strategy)):
         return [*range(n_trials)]

@@ -153,11 +153,9 @@ def _values(factor: spec.Factor, x: np.ndarray, *series: np.ndarray) -> np.ndarr
             _, squares = rolling(market, market, factor.lookback)
             return products / squares
         case spec.SmaRatio():
-            (fast, _), (slow, _) = (rolling(x, x, bars) for bars in (factor.fast, factor.slow))
-            return fast / slow - 1.0
+            return averaged(x, "sma", factor.fast) / averaged(x, "sma", factor.slow) - 1.0
         case spec.EmaRatio():
-            fast, slow = (smoothed(x, bars, 2.0 / (bars + 1.0)) for bars in (factor.fast, factor.slow))
-            return fast / slow - 1.0
+            return averaged(x, "ema", factor.fast) / averaged(x, "ema", factor.slow) - 1.0
         case spec.Rsi():
             change = np.diff(x, axis=0, prepend=np.nan)
             both = (frozen(np.maximum(moved, 0.0)) for moved in (change, -change))
@@ -186,6 +184,11 @@ def _values(factor: spec.Factor, x: np.ndarray, *series: np.ndarray) -> np.ndarr
             place = (pl.col("x").rank() - 1.0) / (pl.col("x").count() - 1.0)
             return places.fill_nan(None).select(place.over("bar"))["x"].to_numpy().reshape(x.shape)
     return x
+
+
+def averaged(x: np.ndarray, average: str, bars: int) -> np.ndarray:
+    """Return a moving average of each column, simple (``sma``) or exponential (``ema``)."""
+    return rolling(x, x, bars)[0] if average == "sma" else smoothed(x, bars, 2.0 / (bars + 1.0))
 
 
 def _row_sums(x: np.ndarray) -> np.ndarray:

@@ -51,7 +51,8 @@ class SweepJob:
         counters: Counter[str] = Counter({"trials": len(keys) - len(there)})
         seconds: Counter = Counter()
         parts, places = [outcome], list(there)
-        labels = alike(atom.base.strategy, atom.values, len(keys))
+        shared = self.panel, self.window, atom.universe, atom.base.strategy
+        labels = alike(*shared, atom.values, len(keys))
         for label in dict.fromkeys(labels):
             missing = [at for at, each in enumerate(labels) if each == label and at not in there]
             for at, part in self._outcomes(atom, missing, counters, seconds):

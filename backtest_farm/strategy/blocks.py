@@ -202,9 +202,10 @@ class CrossOver(Block):
         See `ContextFilter`; with ``flat`` positions are opened again when the filter is off.
     """
 
-    # A filter-stage parameter decides what all trials of a group may hold, but no value of the signal.
+    # Averages are cheap, and trials with others can share a tile: so a pair of them is no group of its own. A
+    # filter-stage parameter decides what all trials of a group may hold, but no value of the signal.
     spec_stages: ClassVar[Mapping[str, Stage]] = {
-        **dict.fromkeys(("fast", "slow", "field", "average"), "factor"),
+        **dict.fromkeys(("field", "average"), "factor"),
         "allow_short": "filter",
     }
     spec_signal: ClassVar[tuple[str, ...]] = ("fast", "slow")

@@ -24,7 +24,8 @@ class Atom:
     numbers : tuple of int
         Its trials' numbers, at most `ATOM_TRIALS`; those that ``where`` leaves out are missing.
     signal : Factor, OwnFactor or None
-        The one signal of all its trials; None where they decide without one.
+        The one signal of all its trials (of crossings the first one's: they differ in their averages); None
+        where they decide without one.
     universe : Universe
         The assets that they may hold.
     base : SweepSpec
@@ -45,8 +46,14 @@ class Atom:
     def profiles(self) -> list[str]:
         """The profile of each trial, with what it has otherwise."""
         rows = zip(*(self.values(path) for path in SWITCHES), strict=True)
-        pairs = zip(self.values("profile"), rows, strict=True)
-        return [named(name, dict(zip(SWITCHES, row, strict=True))) for name, row in pairs]
+        pairs = [*zip(self.values("profile"), rows, strict=True)]
+        # Trials by the hundred have the same; a boolean equals 0 or 1 in Python, but is named otherwise.
+        texts = [repr(pair) for pair in pairs]
+        names = {
+            text: named(name, dict(zip(SWITCHES, row, strict=True)))
+            for text, (name, row) in dict(zip(texts, pairs, strict=True)).items()
+        }
+        return [names[text] for text in texts]
 
     def values(self, path: str) -> list[Any]:
         """Return one parameter for each trial, whether it is an axis or not.

@@ -15,7 +15,7 @@ from backtest_farm.errors import InputError, nearest
 from backtest_farm.identity import canonical_json, digest
 from backtest_farm.spec import Universe
 from backtest_farm.spec.inputs import SWITCHES
-from backtest_farm.strategy import Strategy
+from backtest_farm.strategy import CrossOver, Strategy
 from backtest_farm.strategy.code import folder_of, search_in
 from backtest_farm.strategy.own import signal_of
 from backtest_farm.sweep.atoms import Atom
@@ -165,10 +165,15 @@ class Plan:
     @cached_property
     def n_factors(self) -> int:
         """How many distinct signals the trials use."""
-        names = [name for name in self.columns if self.space.ranks[name] == 0]
+        # Crossings share a group whatever their averages are.
+        pair = CrossOver.spec_signal
+        names = [name for name in self.columns if self.space.ranks[name] == 0 or name in pair]
         signals = set()
         for one in self.space.products:
-            numbers = self.space.combinations(one, [digit for digit in one.strides if digit.rank == 0])
+            told = [
+                digit for digit in one.strides if digit.rank == 0 or not digit.columns.keys().isdisjoint(pair)
+            ]
+            numbers = self.space.combinations(one, told)
             # By what they are, since two strategies may rank by one signal.
             signals |= {*zip(numbers * 0, *(one.column(name, numbers) for name in names), strict=True)}
         return len(signals)
@@ -178,7 +183,10 @@ class Plan:
         """The digest of the sweep: equal for equal trials in equal order, wherever the panel lies."""
         inside = self.spec.model_dump(mode="json", exclude={"panel", "keep"})
         universes = [[planned.universe.label, planned.digest] for planned in self.universes]
-        return digest({"sweep": inside, "universes": universes, "data": self.data_digests, **self._around})
+        # Crossings were cut into other atoms once: such a study must not be taken for one of these.
+        cut = {"cut": 2} if any(isinstance(each, CrossOver) for each in self.spec.strategies) else {}
+        known = {"sweep": inside, "universes": universes, "data": self.data_digests}
+        return digest({**known, **cut, **self._around})
 
     def trial(self, number: int) -> SweepSpec:
         """Return the specification of one trial: concrete values only, its universe apart."""

@@ -70,7 +70,7 @@ def test_every_strategy_says_what_it_reads_and_from_when_on():
     assert (quantiles.fields, quantiles.contexts, quantiles.warmup) == (("close",), ("market", "vix"), 20)
     crossing = CrossOver(fast=axis([3, 5]), slow=axis([10, 20]), field="high")
     assert (crossing.fields, crossing.contexts, crossing.warmup) == (("high",), (), 19)
-    assert {each.stage for each in leaves_of(crossing) if each.place[-1] in {"fast", "slow"}} == {"factor"}
+    assert {each.stage for each in leaves_of(crossing) if each.place[-1] in {"fast", "slow"}} == {"portfolio"}
     weights = Weights(field="mine", unit="value")
     assert (weights.fields, weights.contexts, weights.warmup) == (("mine",), (), 0)
     alternatives = TopN(signal=axis([momentum(5), rsi(14)]), n=3, filter=axis([None, vix]))

@@ -423,4 +423,8 @@ def test_a_refused_combination_is_found_in_a_zip_too():
     with pytest.raises(InputError, match="strategy: 1 of 2 combinations are refused: fast 20 >= slow 10"):
         parts_of(CrossOver(fast=axis([5, 20]), slow=axis([50, 10])), zip=["fast", "slow"])
     plan = plan_of(parts_of(CrossOver(fast=axis([5, 20]), slow=axis([10, 50])), zip=["fast", "slow"]))
-    assert [plan.atom(index).signal for index in plan.atoms()] == [sma_ratio(5, 10), sma_ratio(20, 50)]
+    assert [plan.trial(number).strategy.signal for number in range(2)] == [
+        sma_ratio(5, 10),
+        sma_ratio(20, 50),
+    ]
+    assert (plan.n_factors, plan.n_atoms) == (2, 1), "pairs of averages share an atom"
