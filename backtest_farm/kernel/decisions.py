@@ -446,7 +446,6 @@ def _rebalance(book, terms, scratch, record, prices, impacts, k, used, decided, 
         book.bar_values[3, k] = costing
         book.counters[s.N_ORDERS, k] += orders
         book.counters[s.N_FILLS, k] += fills
-        book.slots[k] = used
     return done
 
 
@@ -561,6 +560,7 @@ def decide(book, terms, targets, scratch, record, prices, impacts, t, now, direc
         for i in range(used if sought else 0):
             wanted[i] = 0.0 if wanted[i] == EMPTY else wanted[i]
 
+        book.slots[k] = used
         if at_once and _rebalance(book, terms, scratch, record, prices, impacts, k, used, t, now):
             continue
         refused = False

@@ -23,7 +23,7 @@ INTRODUCTION = """\
 # Would the tests notice?
 
 `make defects` puts small slips into copies of the kernel, one at a time, holds each copy against the tests,
-and writes this page. The slips stand in `tests/defects/catalogue.txt`; `make test` tries six of them.
+and writes this page. The slips stand in `tests/defects/catalogue.txt`; `make test` tries seven of them.
 
 **{total} defects, {noticed} noticed ({part:.1%}).** Of {ledgers} ledgers worked out by hand, at least one
 disagrees with {by_ledger} of the copies; of {books} generated books, which the oracle has run too, at least

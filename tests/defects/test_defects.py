@@ -19,6 +19,7 @@ TRIED = {
     "cash of sales comes too late for buys",
     "water takes in a bar before its test",
     "a trial sees targets of the one before",
+    "at once, equity leaves out the slots that new names have moved",
 }
 BOOKS = 60
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from backtest_farm.engine.tile import TileResult, run_tile
+from backtest_farm.engine.tile import TileResult, listed_targets, ranked_targets, run_tile, with_portfolio
 from backtest_farm.kernel import state
 from backtest_farm.kernel.book import advance, finish
 from backtest_farm.kernel.state import CAPS, RULES, Terms, frozen
@@ -266,6 +266,35 @@ def _rescaled(table: list[Any], units: list[list[float]], power: float) -> list[
     ]
 
 
+def a_ranking(rng: Random, case: Case, base: TileResult) -> Iterator[str] | None:
+    """The best few of a ranking, and the table that says the same: only the one is ever filled at once."""
+    if case.kind != "weights":
+        return None
+    window, trial, _ = inputs(case)
+    n_bars, n_assets = case.n_bars, case.n_assets
+    n, whole, keeps = rng.randint(1, n_assets), rng.choice([0.5, 0.9975, 1.0, 1.4]), rng.random()
+    order, orders = [*range(n_assets)], []
+    for _ in range(n_bars):
+        order = order if rng.random() < keeps else rng.sample(order, n_assets)
+        orders.append(order)
+    counts = np.array(rng.choices([0, rng.randint(1, n_assets), n_assets], [1, 2, 7], k=n_bars))
+    codes = rng.choices([state.IDLE, state.DECIDE, state.CLOSE_ALL], [4, 8, 1], k=n_bars)
+    weights = np.full((n_bars, n_assets), NAN)
+    for t in range(n_bars):
+        weights[t, orders[t][: min(n, counts[t])]] = whole / n
+    fires = np.array([codes], np.uint8)
+    runs = []
+    for portfolio, targets in (
+        ({"n": n, "weight": whole / n}, ranked_targets(np.array(orders, np.int32), counts, fires)),
+        ({"weight": 1.0}, listed_targets(weights, fires)),
+    ):
+        trades = with_portfolio(trial, **portfolio)
+        runs.append(
+            run_tile(window, trades, targets, record_bars=True, fill_rows=4, risk_free=case.risk_free)
+        )
+    return same_run(*runs)
+
+
 RELATIONS: tuple[Callable[[Random, Case, TileResult], Iterator[str] | None], ...] = (
     twice_the_money,
     an_asset_that_nobody_wants,
@@ -274,6 +303,7 @@ RELATIONS: tuple[Callable[[Random, Case, TileResult], Iterator[str] | None], ...
     two_sittings,
     neighbours,
     no_splits,
+    a_ranking,
 )
 
 
