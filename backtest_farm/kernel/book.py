@@ -10,13 +10,16 @@ compiled function per step with the trial loop inside it:
     fill        step 5  or, by the trial's mode, waiting orders meet the close
     mark        step 6  equity = cash + positions at their last valid close
     guard       step 7  bust, drawdown halt, time exits, rules on the close,
-    decide              then the schedule's targets become orders
+    decide              then the schedule's targets become orders; or, where nothing can stand in the way, a
+                        note that they are due, and the next bar decides and fills at once, in step 3
     fill, mark  step 8  of trials that fill at the close of the decision
     account             running sums, digest and recorded columns
 
 Sums over assets run slot by slot, which is panel order; nothing here depends on the other trials of the tile,
 so a trial alone and in a tile gives the same bytes. Nothing allocates: when slots or record rows could run
 out, `advance` returns before it touches the bar, the caller makes room and calls again.
+
+Slots that have become empty stay where they are until a decision needs the room: an empty one adds 0.
 
 A function per step, not per trial: a callee that takes the arrays is handed hundreds of words, which once a
 bar is nothing. What is asked once a slot is compiled into its callers.

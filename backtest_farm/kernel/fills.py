@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from backtest_farm.kernel import state as s
-from backtest_farm.kernel.decisions import limits_of, sized
 from backtest_farm.kernel.jit import bare, inlined
+from backtest_farm.kernel.sizing import limits_of, sized
 from backtest_farm.kernel.slots import (
     CASH_TOLERANCE,
     DUST,

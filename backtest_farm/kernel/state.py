@@ -232,7 +232,7 @@ class Scratch(NamedTuple):
     todo: np.ndarray  # (4, C) uint32: slots whose order has a fill in group (a), (b), (c); (c)'s cost column
     buys: np.ndarray  # (4, C) float64: quantity, notional, base price, impact of each order of group (c)
     legs: np.ndarray  # (2 C, len(LEG)) float64: of a slot's fill, and of a reversal's second one
-    work: np.ndarray  # (10 * 128,) float64: rows of what is filled at once
+    work: np.ndarray  # (10 * 128,) float64: rows of what is filled at once; see ``at_once``
     goal: np.ndarray  # (C,) float64: where a slot's order leads in this pass
     weights: np.ndarray  # (2, C) float64: a slot's weight as wanted and as it is
     bound: np.ndarray  # (C,) int64: what constraints may do with it
