@@ -120,7 +120,7 @@ def look(defect: Defect | None, evidence: Path, *, everything: bool = False) -> 
         return Finding(**found)
 
 
-def look_compiled(defect: Defect) -> str | None:
+def look_compiled(defect: Defect | None) -> str | None:
     """Run the kernel's own tests and the properties on a compiled copy; return the first that fails."""
     with copy_with(defect) as tree:
         shutil.copy(ROOT / "pyproject.toml", tree)
