@@ -30,10 +30,8 @@ from backtest_farm.kernel.slots import (
     valid,
 )
 
-WIDE = 128
-"""Slots that a trial may have to be filled at once: the length of a row of ``Scratch.work``."""
 W_HELD, W_WANT, W_MARK, W_BASE, W_TRADES, W_AFTER, W_PRICE, W_NOTIONAL, W_PAID, W_COST = range(
-    0, 10 * WIDE, WIDE
+    0, s.WORK_ROWS * s.WIDE, s.WIDE
 )
 
 
@@ -81,7 +79,7 @@ def rebalance(book, terms, scratch, record, prices, impacts, k, used, decided, t
     policy, margin = terms.afford[k], terms.margin[k]
     limited, limits = limits_of(terms.limits, k)
     equity = book.bar_values[0, k]
-    done = equity > 0.0 and used <= WIDE
+    done = equity > 0.0 and used <= s.WIDE
     for i in range(used if done else 0):
         a = asset[i]
         held, want, known, base = quantity[i], wanted[i], mark[a], prices[a]

@@ -11,8 +11,6 @@ from backtest_farm.kernel.jit import bare, inlined
 from backtest_farm.kernel.sizing import limits_of, sized
 from backtest_farm.kernel.slots import LOT_TOLERANCE, NOTHING, move_slot
 
-NOWHERE = 2**31 - 1
-"""The place of an asset that is not in a bar's row."""
 EMPTY = -np.inf
 """What is wanted of a slot that holds nothing and waits for nothing: a new name may have it."""
 
@@ -40,7 +38,7 @@ def _want_of(targets, start, place, top, low, weight, short_weight):
         if place < top:
             want = targets.values[start + place] * weight
     else:
-        want = weight if place < top else (short_weight if (place >= low) & (place < NOWHERE) else 0.0)
+        want = weight if place < top else (short_weight if (place >= low) & (place < s.NOWHERE) else 0.0)
     return want
 
 
@@ -156,7 +154,7 @@ def decide(book, terms, targets, scratch, record, prices, impacts, t, now, direc
         found = 0
         for i in range(used):
             place = places[asset[i]]
-            named = (place < top) | ((place >= low) & (place < NOWHERE))
+            named = (place < top) | ((place >= low) & (place < s.NOWHERE))
             wanted[i] = _want_of(targets, start, place, top, low, weight, short_weight)
             seen[place if named else length] = serial
             found += named
@@ -246,4 +244,4 @@ def decide(book, terms, targets, scratch, record, prices, impacts, t, now, direc
         book.counters[s.N_REPLACED, k] += replaced
     if placed:
         for j in range(length):
-            places[row[j]] = NOWHERE
+            places[row[j]] = s.NOWHERE

@@ -155,7 +155,7 @@ def priced(quantity, base, costs, row, column, impacts, bar, a):
 
 @inlined
 def lay_leg(legs, e, quantity, after, base, costs, row, column, impacts, bar, a):
-    """Write down what one fill will mean; return its flow of cash, its notional and its cost."""
+    """Write down what one fill will mean."""
     price, notional, commission, spread, slippage, impact = priced(
         quantity, base, costs, row, column, impacts, bar, a
     )
@@ -169,7 +169,6 @@ def lay_leg(legs, e, quantity, after, base, costs, row, column, impacts, bar, a)
     legs[e, s.NOTIONAL] = notional
     legs[e, s.PAID] = paid
     legs[e, s.COST] = cost
-    return paid, notional, cost
 
 
 @inlined

@@ -121,6 +121,11 @@ QUANTITY, AFTER, PRICE, NOTIONAL, PAID, COST = range(len(LEG))
 """Of one fill: units, the position it leaves, money per unit, and in money: what was traded, what leaves the
 cash, and what it cost beside the base price."""
 
+NOWHERE = 2**31 - 1
+"""In ``Scratch.place``: an asset that is not in the bar's row."""
+WIDE, WORK_ROWS = 128, 10
+"""Slots that a trial may have to be filled at once, the length of a row of ``Scratch.work``; and its rows."""
+
 
 class Book(NamedTuple):
     """State of K trials, carried over bars."""
@@ -232,12 +237,12 @@ class Scratch(NamedTuple):
     todo: np.ndarray  # (4, C) uint32: slots whose order has a fill in group (a), (b), (c); (c)'s cost column
     buys: np.ndarray  # (4, C) float64: quantity, notional, base price, impact of each order of group (c)
     legs: np.ndarray  # (2 C, len(LEG)) float64: of a slot's fill, and of a reversal's second one
-    work: np.ndarray  # (10 * 128,) float64: rows of what is filled at once; see ``at_once``
+    work: np.ndarray  # (WORK_ROWS * WIDE,) float64: rows of what is filled at once; see ``at_once``
     goal: np.ndarray  # (C,) float64: where a slot's order leads in this pass
     weights: np.ndarray  # (2, C) float64: a slot's weight as wanted and as it is
     bound: np.ndarray  # (C,) int64: what constraints may do with it
     wanted: np.ndarray  # (C,) float64: what a decision wants of a slot, as given; NaN = keep
-    place: np.ndarray  # (A,) int32: where an asset stands in the bar's row, the largest int32 = nowhere
+    place: np.ndarray  # (A,) int32: where an asset stands in the bar's row, or NOWHERE
     seen: np.ndarray  # (A + 1,) int64: by place, the last decision that found it among its slots
 
 
@@ -274,12 +279,12 @@ def new_scratch(n_assets: int, capacity: int) -> Scratch:
         todo=np.zeros((4, capacity), np.uint32),
         buys=np.zeros((4, capacity)),
         legs=np.zeros((2 * capacity, len(LEG))),
-        work=np.zeros(10 * 128),
+        work=np.zeros(WORK_ROWS * WIDE),
         goal=np.zeros(capacity),
         weights=np.zeros((2, capacity)),
         bound=np.zeros(capacity, np.int64),
         wanted=np.zeros(capacity),
-        place=np.full(n_assets, 2**31 - 1, np.int32),
+        place=np.full(n_assets, NOWHERE, np.int32),
         seen=np.zeros(n_assets + 1, np.int64),
     )
 

@@ -21,6 +21,15 @@ from tests.contracts.tree import ROOT
 
 MAIN = "from backtest_farm.cli import main; main()"
 
+ONE = """\
+panel: panel
+strategy:
+  kind: TopN
+  signal: {factor: momentum, lookback: 5}
+  n: 2
+  rebalance: 5
+"""
+
 SWEEP = """\
 panel: panel
 strategy:

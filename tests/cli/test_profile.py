@@ -10,16 +10,7 @@ import pytest
 
 import backtest_farm as bf
 from backtest_farm.cli.profiling import Profile
-from tests.cli.conftest import Command
-
-ONE = """\
-panel: panel
-strategy:
-  kind: TopN
-  signal: {factor: momentum, lookback: 5}
-  n: 2
-  rebalance: 5
-"""
+from tests.cli.conftest import ONE, Command
 
 
 @pytest.fixture

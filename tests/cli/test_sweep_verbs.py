@@ -9,16 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.cli.conftest import SWEEP, Command
-
-ONE = """\
-panel: panel
-strategy:
-  kind: TopN
-  signal: {factor: momentum, lookback: 5}
-  n: 2
-  rebalance: 5
-"""
+from tests.cli.conftest import ONE, SWEEP, Command
 
 GRID = """\
 panel: panel

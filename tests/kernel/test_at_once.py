@@ -9,9 +9,8 @@ from itertools import pairwise
 from backtest_farm.engine import tile as tiles
 from backtest_farm.engine.tile import run_tile
 from backtest_farm.kernel import state
-from backtest_farm.kernel.at_once import WIDE
 from backtest_farm.kernel.book import DONE, advance, finish
-from backtest_farm.kernel.state import Book
+from backtest_farm.kernel.state import WIDE, Book
 from tests.kernel.rankings import N_TRIALS, Ranking, ranking, unlike
 
 BOOKS = 800
