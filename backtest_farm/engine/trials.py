@@ -277,7 +277,7 @@ def made_ready(
     kept : bool
         Whether the node's cache keeps the signal of a user's class.
     """
-    began = time.perf_counter()
+    began = time.process_time()
     signal = signal_of(strategy, kept)
     if isinstance(strategy, Strategy):
         if decides_by_bar(type(strategy)):
@@ -341,10 +341,10 @@ def simulated(
     **recording
         See `run_tile`.
     """
-    prepared = time.perf_counter()
+    prepared = time.process_time()
     market = market_of(panel, window, universe, used)
     tile = ready.run(market, with_portfolio(trials, **ready.portfolio), **recording)
-    seconds = {"signal": prepared - ready.began, "simulation": time.perf_counter() - prepared}
+    seconds = {"signal": prepared - ready.began, "simulation": time.process_time() - prepared}
     return Ran(tile, market, dict(ready.builds), seconds)
 
 

@@ -66,6 +66,35 @@ def factor_field(panel: Panel, factor: spec.Factor | OwnFactor, stop: int) -> Fa
     return FactorField(*built_once(kind, key, (stop, panel.shape[1]), np.float64, build))
 
 
+LIGHT = spec.FieldFactor, spec.Momentum
+"""Factors whose rows are computed from the panel in less time than it takes to write them down."""
+
+
+def light_rows(
+    panel: Panel, factor: spec.FieldFactor | spec.Momentum, start: int, stop: int
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield a light factor on the panel's bars from `start` to `stop`, some bars at a time.
+
+    Yields
+    ------
+    rows : slice
+        Counted from `start`.
+    values : ndarray of float64, shape (len(rows), n_assets)
+        Valid until the next are asked for.
+    """
+    (name,) = factor.fields
+    room = np.empty(0)
+    for rows in _pieces(stop - start, panel.shape[1]):
+        first, last = start + rows.start, start + rows.stop
+        if isinstance(factor, spec.FieldFactor):
+            yield rows, panel.read(name, first, last)
+            continue
+        x = frozen(panel.read(name, max(0, first - factor.lookback), last))
+        room = room if room.size else np.empty((last - first, panel.shape[1]))
+        momentum(x, factor.lookback, factor.skip, room[: last - first])
+        yield rows, room[: last - first]
+
+
 def is_kept(factor: spec.Factor | OwnFactor) -> bool:
     """Return whether the node's cache keeps the values of a factor, and rankings by it."""
     return isinstance(factor, spec.Factor) or factor.kept
@@ -100,12 +129,22 @@ def _code_digest() -> str:
 
 
 def _fill(panel: Panel, factor: spec.Factor | OwnFactor, out: np.ndarray) -> None:
+    _compute(panel, factor, out)
+    # All later runs trust what is kept: it must come from the data that its key names.
+    panel.check_files()
+
+
+def _compute(panel: Panel, factor: spec.Factor | OwnFactor, out: np.ndarray) -> None:
     n_bars, n_assets = out.shape
     if not isinstance(factor, spec.Factor):
         out[:] = factor.values(panel, n_bars)
         return
+    if isinstance(factor, LIGHT):
+        for rows, values in light_rows(panel, factor, 0, n_bars):
+            out[rows] = values
+        return
     match factor:
-        case spec.Rank() | spec.FieldFactor() | spec.Zscore(lookback=None):
+        case spec.Rank() | spec.Zscore(lookback=None):
             pieces = [(rows, slice(0, n_assets)) for rows in _pieces(n_bars, n_assets)]
         case _:
             pieces = [(slice(0, n_bars), columns) for columns in _pieces(n_assets, n_bars)]
@@ -140,8 +179,6 @@ def _read(panel: Panel, name: str, rows: slice, columns: slice) -> np.ndarray:
 def _values(factor: spec.Factor, x: np.ndarray, *series: np.ndarray) -> np.ndarray:
     """Return a factor on a piece of its field and context series; the formulas are those in `spec`."""
     match factor:
-        case spec.Momentum():
-            return _returns(x, factor.lookback, factor.skip)
         case spec.Reversal():
             return -_returns(x, factor.lookback)
         case spec.Volatility():

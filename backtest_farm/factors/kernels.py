@@ -15,7 +15,7 @@ from backtest_farm.kernel.state import frozen
 
 @jit
 def momentum(close, lookback, skip, out):
-    """Write ``close[t - skip] / close[t - lookback] - 1`` for every bar and asset.
+    """Write ``close[t - skip] / close[t - lookback] - 1`` for the last bars, and every asset.
 
     Parameters
     ----------
@@ -23,16 +23,17 @@ def momentum(close, lookback, skip, out):
         NaN = no bar.
     lookback, skip : int
         Bars of the grid, ``lookback > skip >= 0``.
-    out : ndarray of float64, shape (n_bars, n_assets)
-        NaN where either close is missing or lies before the first bar.
+    out : ndarray of float64, shape (n_last, n_assets)
+        For the last `n_last` bars; NaN where either close is missing or lies before the first bar.
     """
     n_bars, n_assets = close.shape
-    for t in range(n_bars):
+    first = n_bars - len(out)
+    for t in range(first, n_bars):
         if t < lookback:
-            out[t, :] = np.nan
+            out[t - first, :] = np.nan
             continue
         for a in range(n_assets):
-            out[t, a] = close[t - skip, a] / close[t - lookback, a] - 1.0
+            out[t - first, a] = close[t - skip, a] / close[t - lookback, a] - 1.0
 
 
 @inlined
@@ -136,8 +137,9 @@ def rank_rows(values, last_bar, member, depth, ids, counts):
     """Write each bar's best assets in order, largest value first.
 
     Ties go to the lower asset id; NaN and infinities are never ranked, nor is an asset after the end of its
-    life or where it is no member. One look at each value against the worst that is still in, then insertion:
-    for a few dozen places out of hundreds this is a fraction of a full sort.
+    life or where it is no member. The best of the bar before are ranked first: most of them are so again, in
+    nearly the same order, and the last of them bars the way to nearly all the others, which then take one
+    comparison each.
 
     Parameters
     ----------
@@ -155,27 +157,49 @@ def rank_rows(values, last_bar, member, depth, ids, counts):
     """
     n_bars, n_assets = values.shape
     everyone = member.shape[0] == 0
-    best = np.empty(depth)
+    best, ahead = np.empty(depth), np.empty(n_assets, np.int64)
+    ranked_at = np.full(n_assets, -1)
+    filled = 0
     for row in range(n_bars):
-        filled = 0
-        for a in range(n_assets):
-            value = values[row, a]
-            if not abs(value) < np.inf or row > last_bar[a] or not (everyone or member[row, a]):
-                continue
-            if filled == depth:
-                if not value > best[depth - 1]:
+        n_ahead, filled = filled, 0
+        for place in range(n_ahead):
+            ahead[place] = ids[row - 1, place]
+        for again in range(2):
+            if again:
+                least = best[depth - 1] if filled == depth else -np.inf
+                n_ahead = 0
+                for a in range(n_assets):
+                    # Without a branch: which ones pass is hard to foretell.
+                    ahead[n_ahead] = a
+                    n_ahead += values[row, a] >= least
+            for at in range(n_ahead):
+                a = ahead[at]
+                value = values[row, a]
+                if ranked_at[a] == row or not abs(value) < np.inf:
                     continue
-                place = depth - 1
-            else:
+                if row > last_bar[a] or not (everyone or member[row, a]):
+                    continue
+                ranked_at[a] = row
                 place = filled
-                filled += 1
-            while place > 0 and value > best[place - 1]:
-                best[place] = best[place - 1]
-                ids[row, place] = ids[row, place - 1]
-                place -= 1
-            best[place] = value
-            ids[row, place] = a
+                if filled < depth:
+                    filled += 1
+                elif not _leads(value, a, best[depth - 1], ids[row, depth - 1]):
+                    continue
+                else:
+                    place = depth - 1
+                while place > 0 and _leads(value, a, best[place - 1], ids[row, place - 1]):
+                    best[place] = best[place - 1]
+                    ids[row, place] = ids[row, place - 1]
+                    place -= 1
+                best[place] = value
+                ids[row, place] = a
         counts[row] = filled
+
+
+@inlined
+def _leads(value, a, other, b):
+    """Whether asset `a` with its value stands before asset `b`."""
+    return value > other or (value == other and a < b)
 
 
 def warm() -> None:

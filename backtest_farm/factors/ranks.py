@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from backtest_farm.factors.fields import factor_field, identity, is_kept
+from backtest_farm.factors.fields import LIGHT, factor_field, identity, is_kept, light_rows
 from backtest_farm.factors.kernels import rank_rows
 from backtest_farm.factors.own import OwnFactor
 from backtest_farm.factors.spec import AnyFactor
@@ -119,12 +119,18 @@ def ranking(
 
     def build(table: np.ndarray) -> None:
         nonlocal fresh_factor
-        values, fresh_factor = factor_field(panel, factor, window.stop)
-        rows = slice(window.start, window.stop)
-        member = None if universe == EVERYONE else panel.members(universe)[rows]
+        if isinstance(factor, LIGHT):
+            pieces, fresh_factor = light_rows(panel, factor, *window), True
+        else:
+            values, fresh_factor = factor_field(panel, factor, window.stop)
+            pieces = iter([(slice(0, n_bars), values[window.start :])])
+        member = None if universe == EVERYONE else panel.members(universe)[window.start : window.stop]
         ids = table[n_bars:].reshape(n_bars, depth)
-        made = rank(values[rows], panel.ends.bar - window.start, depth, member, ids)
-        table[:n_bars] = made.counts
+        for rows, values in pieces:
+            ends = panel.ends.bar - (window.start + rows.start)
+            table[rows] = rank(
+                values, ends, depth, None if member is None else member[rows], ids[rows]
+            ).counts
 
     key = digest({**identity(panel, factor, window.stop), **place}) if is_kept(factor) else None
     table, fresh = built_once("ranking", key, (n_bars * (1 + depth),), np.int32, build)

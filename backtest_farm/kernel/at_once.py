@@ -23,7 +23,9 @@ from backtest_farm.kernel.slots import (
     LOT_TOLERANCE,
     MAX_DISTANCE,
     NOTHING,
+    close_trade,
     equity_at,
+    move_slot,
     priced,
     record_fill,
     settle,
@@ -67,6 +69,30 @@ def _price_row(work, used, costs, at):
 
 
 @inlined
+def _settle_row(book, scratch, k, used, t):
+    """Do `settle` for the trades in the rows of `work`, where no rule keeps notes of positions.
+
+    Which slots open or close a position is hard to foretell: they are listed without a branch, then visited.
+    """
+    quantity, slot, work, turns = book.quantity[k], book.slot[k], scratch.work, scratch.moves
+    turning = np.uint32(0)
+    for i in range(used):
+        held, after = work[W_HELD + i], work[W_AFTER + i]
+        before = slot[i, s.FLOW]
+        slot[i, s.FLOW] = (before if held != 0.0 else 0.0) - work[W_PAID + i]
+        quantity[i] = after
+        turns[turning] = i
+        turning += np.uint32((held == 0.0) != (after == 0.0))
+    for at in range(turning):
+        i = turns[at]
+        if work[W_HELD + i] == 0.0:
+            slot[i, s.ENTRY_BAR] = t
+            slot[i, s.ENTRY_BASE] = work[W_BASE + i]
+        else:
+            close_trade(book, k, i, t)
+
+
+@inlined
 def rebalance(book, terms, scratch, record, prices, impacts, k, used, decided, t):
     """Fill at once what a trial wants of its slots, if nothing stands in the way; return whether it did.
 
@@ -82,13 +108,18 @@ def rebalance(book, terms, scratch, record, prices, impacts, k, used, decided, t
     done = equity > 0.0 and used <= s.WIDE
     for i in range(used if done else 0):
         a = asset[i]
-        held, want, known, base = quantity[i], wanted[i], mark[a], prices[a]
-        idle = (held == 0.0) & (want == 0.0)
-        done &= idle | (valid(base) & (known == known) & (held >= 0.0))
-        work[W_HELD + i] = held
-        work[W_WANT + i] = want
+        work[W_HELD + i] = quantity[i]
+        work[W_WANT + i] = wanted[i]
+        work[W_MARK + i] = mark[a]
+        work[W_BASE + i] = prices[a]
+    sound = 0
+    for i in range(used if done else 0):
+        held, known, base = work[W_HELD + i], work[W_MARK + i], work[W_BASE + i]
+        idle = (held == 0.0) & (work[W_WANT + i] == 0.0)
+        sound += int(idle | (valid(base) & (known == known) & (held >= 0.0)))
         work[W_MARK + i] = 1.0 if idle else known
         work[W_BASE + i] = 1.0 if idle else base
+    done = done and sound == used
     cash = book.cash[k]
     traded, costing = book.bar_values[2, k], book.bar_values[3, k]
     orders = fills = dropped = 0
@@ -170,22 +201,31 @@ def rebalance(book, terms, scratch, record, prices, impacts, k, used, decided, t
             cash -= paid if trades > 0.0 else 0.0
             traded += notional if trades > 0.0 else 0.0
             costing += cost if trades > 0.0 else 0.0
-            if trades != 0.0:
-                fills += 1
-                if atr.shape[0] > 0:
-                    book.slot[k, i, s.ORDER_ATR] = atr[asset[i]]
-                settle(
-                    book,
-                    k,
-                    i,
-                    t,
-                    trades,
-                    work[W_AFTER + i],
-                    work[W_BASE + i],
-                    work[W_PRICE + i],
-                    notional,
-                    paid,
-                )
+            fills += trades != 0.0
+        if book.notes.shape[2] > 0 or atr.shape[0] > 0:
+            for i in range(used):
+                trades = work[W_TRADES + i]
+                if trades != 0.0:
+                    if atr.shape[0] > 0:
+                        book.slot[k, i, s.ORDER_ATR] = atr[asset[i]]
+                    settle(
+                        book, k, i, t, trades, work[W_AFTER + i], work[W_BASE + i], work[W_PRICE + i],
+                        work[W_NOTIONAL + i], work[W_PAID + i],
+                    )  # fmt: skip
+        else:
+            _settle_row(book, scratch, k, used, t)
+        # Empty slots wait for new names, but each of them costs on every bar: never too many.
+        empty = 0
+        for i in range(used):
+            empty += quantity[i] == 0.0
+        if 4 * empty > used:
+            kept = 0
+            for i in range(used):
+                if quantity[i] != 0.0:
+                    if kept != i:
+                        move_slot(book, k, i, kept)
+                    kept += 1
+            book.slots[k] = kept
         book.cash[k] = cash
         book.bar_values[2, k] = traded
         book.bar_values[3, k] = costing

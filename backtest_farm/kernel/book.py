@@ -19,7 +19,8 @@ Sums over assets run slot by slot, which is panel order; nothing here depends on
 so a trial alone and in a tile gives the same bytes. Nothing allocates: when slots or record rows could run
 out, `advance` returns before it touches the bar, the caller makes room and calls again.
 
-Slots that have become empty stay where they are until a decision needs the room: an empty one adds 0.
+Slots that have become empty stay where they are until a decision needs the room, or until they are many: an
+empty one adds 0.
 
 A function per step, not per trial: a callee that takes the arrays is handed hundreds of words, which once a
 bar is nothing. What is asked once a slot is compiled into its callers.
@@ -170,15 +171,18 @@ def _happen(book, terms, events, record, kind, t):
 
 
 @bare
-def _mark(book, closes, terms, again):
+def _mark(book, closes, terms, known, again):
     """Step 6: equity is cash plus every position at its last valid close, (A,).
 
-    `again` is 1 in step 8, where only trials that have just filled at the close are marked once more.
+    `known` is room for the valid closes, NaN in place of the others: where a sum of slots is NaN, one of them
+    has no price. `again` is 1 in step 8, where only trials that have just filled at the close are marked once
+    more.
     """
-    for a in range(book.mark.shape[0]):
+    mark = book.mark
+    for a in range(mark.shape[0]):
         close = closes[a]
-        if valid(close):
-            book.mark[a] = close
+        known[a] = close if valid(close) else np.nan
+        mark[a] = close if valid(close) else mark[a]
     modes = terms.fill
     for k in range(book.slots.shape[0]):
         if again and modes[k] != s.SAME_CLOSE:
@@ -186,31 +190,25 @@ def _mark(book, closes, terms, again):
         asset, held = book.asset[k], book.quantity[k]
         net = 0.0
         gross = 0.0
-        positions = 0
-        stale = 0
-        priced = True
         for i in range(book.slots[k]):
-            price = closes[asset[i]]
-            value = held[i] * price
+            value = held[i] * known[asset[i]]
             net += value
             gross += abs(value)
-            positions += held[i] != 0.0
-            priced &= valid(price)
-        if not priced:
+        if net != net:
             # Seldom: once more, with care for what has no price.
             net = gross = 0.0
+            stale = 0
             for i in range(book.slots[k]):
                 if held[i] != 0.0:
-                    price = closes[asset[i]]
-                    if not valid(price):
+                    price = known[asset[i]]
+                    if price != price:
                         stale += 1
                         price = marked(book, k, i, asset[i])
                     net += held[i] * price
                     gross += abs(held[i] * price)
-        book.counters[s.N_STALE_BARS, k] += 0 if again else stale
+            book.counters[s.N_STALE_BARS, k] += 0 if again else stale
         book.exposure[0, k] = gross
         book.exposure[1, k] = net
-        book.exposure[2, k] = positions
         book.bar_values[0, k] = book.cash[k] + net
         book.bar_values[1, k] = book.cash[k]
 
@@ -242,7 +240,10 @@ def _account(book, record, t, n_bars):
             record.bars[t, 5, k] = book.bar_values[3, k]
             record.bars[t, 6, k] = book.bar_values[4, k]
             record.bars[t, 7, k] = book.bar_values[5, k]
-            record.bars[t, 8, k] = book.exposure[2, k]
+            positions = 0
+            for i in range(book.slots[k]):
+                positions += book.quantity[k, i] != 0.0
+            record.bars[t, 8, k] = positions
 
         # Moments by the one-pass update of Pébay (Sandia report SAND2008-6212): no cancellation however small
         # the deviation is beside the mean; 1/count is the same for the whole tile.
@@ -359,14 +360,14 @@ def advance(book, slab, terms, events, targets, record, scratch, until, n_bars):
             protect(book, slab, row, terms, record, t)
         if at_close:
             fill(book, slab, row, terms, record, scratch, kind, s.NEXT_CLOSE, t)
-        _mark(book, closes, terms, first)
+        _mark(book, closes, terms, scratch.known, first)
         for a in range(book.atr.shape[0]):
             book.atr[a] = slab.atr[row, a]
         guard(book, slab, row, terms, t)
         decide(book, terms, targets, scratch, record, closes, slab.impact, t, t, np.int64(t + 1 < n_bars))
         if at_once:
             fill(book, slab, row, terms, record, scratch, kind, s.SAME_CLOSE, t)
-            _mark(book, closes, terms, again)
+            _mark(book, closes, terms, scratch.known, again)
         _account(book, record, t, n_bars)
     book.clock[0] = until
     return DONE

@@ -11,6 +11,9 @@ from backtest_farm.kernel.jit import bare, inlined
 from backtest_farm.kernel.sizing import limits_of, sized
 from backtest_farm.kernel.slots import LOT_TOLERANCE, NOTHING, move_slot
 
+MANY = 8
+"""Where new names are more than this part of a book, all slots are gone through once instead of for each."""
+
 EMPTY = -np.inf
 """What is wanted of a slot that holds nothing and waits for nothing: a new name may have it."""
 
@@ -43,12 +46,24 @@ def _want_of(targets, start, place, top, low, weight, short_weight):
 
 
 @inlined
+def _enter(fresh, asked, count, a, want):
+    """Add a new name to those of a decision, which are kept from the last asset to the first."""
+    place = count
+    while place > 0 and fresh[place - 1] < a:
+        fresh[place] = fresh[place - 1]
+        asked[place] = asked[place - 1]
+        place -= 1
+    fresh[place] = a
+    asked[place] = want
+
+
+@inlined
 def _seat(book, wanted, k, used, a, want):
     """Give asset `a` a slot at its place in panel order, and return how many there are.
 
     An empty slot nearby is taken up where there is one, so that only the slots in between move.
     """
-    asset, quantity, slot = book.asset[k], book.quantity[k], book.slot[k]
+    asset = book.asset[k]
     place = used
     while place > 0 and asset[place - 1] > a:
         place -= 1
@@ -66,16 +81,63 @@ def _seat(book, wanted, k, used, a, want):
             used += 1
     step = 1 if hole < place else -1
     while hole != place:
-        move_slot(book, k, hole + step, hole)
+        move_slot(book, k, np.uint32(hole + step), np.uint32(hole))
         wanted[hole] = wanted[hole + step]
         hole += step
-    asset[place] = a
-    quantity[place] = 0.0
-    slot[place, s.ORDER] = s.NO_ORDER
-    slot[place, s.ENTRY_BASE] = np.nan
-    slot[place, s.FLOW] = 0.0
-    wanted[place] = want
+    _sit_down(book, wanted, k, place, a, want)
     return used
+
+
+@inlined
+def _sit_down(book, wanted, k, place, a, want):
+    """Make a slot that of an asset that is neither held nor ordered yet."""
+    book.asset[k, place] = a
+    book.quantity[k, place] = 0.0
+    book.slot[k, place, s.ORDER] = s.NO_ORDER
+    book.slot[k, place, s.ENTRY_BASE] = np.nan
+    book.slot[k, place, s.FLOW] = 0.0
+    wanted[place] = want
+
+
+@inlined
+def _seat_many(book, scratch, k, used, count):
+    """Give the new names of a decision slots at their places in panel order, and return how many there are.
+
+    Empty slots go. A slot has to move by the new names before it, less the empty slots before it. Slots never
+    overtake each other: so those that move down may go in ascending order, the others in descending order
+    after them, and none is overwritten before it has gone.
+    """
+    fresh, asked, spots, wanted, moves = (
+        scratch.fresh, scratch.asked, scratch.spots, scratch.wanted, scratch.moves,
+    )  # fmt: skip
+    asset = book.asset[k]
+    kept = up = 0
+    left = count
+    for i in range(used):
+        moves[i] = 0
+        if wanted[i] == EMPTY:
+            continue
+        while left > 0 and fresh[left - 1] < asset[i]:
+            left -= 1
+            spots[left] = kept + count - 1 - left
+        place = kept + count - left
+        kept += 1
+        if place > i:
+            moves[i] = place
+            up = i + 1
+        elif place < i:
+            move_slot(book, k, np.uint32(i), np.uint32(place))
+            wanted[place] = wanted[i]
+    while left > 0:
+        left -= 1
+        spots[left] = kept + count - 1 - left
+    for i in range(up - 1, -1, -1):
+        if moves[i] > 0:
+            move_slot(book, k, np.uint32(i), np.uint32(moves[i]))
+            wanted[moves[i]] = wanted[i]
+    for at in range(count):
+        _sit_down(book, wanted, k, spots[at], fresh[at], asked[at])
+    return kept + count
 
 
 @bare
@@ -152,12 +214,20 @@ def decide(book, terms, targets, scratch, record, prices, impacts, t, now, direc
         used = book.slots[k]
         asset, quantity, slot = book.asset[k], book.quantity[k], book.slot[k]
         found = 0
-        for i in range(used):
-            place = places[asset[i]]
-            named = (place < top) | ((place >= low) & (place < s.NOWHERE))
-            wanted[i] = _want_of(targets, start, place, top, low, weight, short_weight)
-            seen[place if named else length] = serial
-            found += named
+        if listed or end > 0:
+            for i in range(used):
+                place = places[asset[i]]
+                named = (place < top) | ((place >= low) & (place < s.NOWHERE))
+                wanted[i] = _want_of(targets, start, place, top, low, weight, short_weight)
+                seen[place if named else length] = serial
+                found += named
+        else:
+            for i in range(used):
+                place = places[asset[i]]
+                named = place < top
+                wanted[i] = weight if named else 0.0
+                seen[place if named else length] = serial
+                found += named
         if cools:
             for i in range(used):
                 if wanted[i] == wanted[i] and wanted[i] != 0.0 and cooled[k, asset[i]] >= t:
@@ -168,9 +238,11 @@ def decide(book, terms, targets, scratch, record, prices, impacts, t, now, direc
         # wanted before seldom comes in at the top.
         left = top + end - found
         for i in range(used if left > 0 else 0):
-            empty = (quantity[i] == 0.0) & (wanted[i] == 0.0) & (slot[i, s.ORDER] == s.NO_ORDER)
-            wanted[i] = EMPTY if empty else wanted[i]
+            wanted[i] = EMPTY if (quantity[i] == 0.0) & (wanted[i] == 0.0) else wanted[i]
+        for i in range(used if left > 0 and book.waiting[k] > 0 else 0):
+            wanted[i] = 0.0 if wanted[i] == EMPTY and slot[i, s.ORDER] != s.NO_ORDER else wanted[i]
         sought = left > 0
+        entering = 0
         j = top + end
         while j > 0 and left > 0:
             j -= 1
@@ -185,7 +257,13 @@ def decide(book, terms, targets, scratch, record, prices, impacts, t, now, direc
             if cools and cooled[k, a] >= t:
                 book.counters[s.N_COOLDOWN, k] += 1
                 continue
-            used = _seat(book, wanted, k, used, a, want)
+            _enter(scratch.fresh, scratch.asked, entering, a, want)
+            entering += 1
+        if entering * MANY > used:
+            used = _seat_many(book, scratch, k, used, entering)
+        else:
+            for at in range(entering):
+                used = _seat(book, wanted, k, used, scratch.fresh[at], scratch.asked[at])
         for i in range(used if sought else 0):
             wanted[i] = 0.0 if wanted[i] == EMPTY else wanted[i]
 

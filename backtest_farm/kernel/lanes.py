@@ -45,8 +45,10 @@ def fits_lanes(terms: s.Terms, events: s.Events, targets: s.Targets) -> bool:
 
     No membership is lost, each trial has a schedule of its own, and these come in eights.
     """
-    assets = np.unique(targets.ids)
-    if len(assets) != 1 or not targets.listed or targets.kind != s.WEIGHTS:
+    if not targets.listed or targets.kind != s.WEIGHTS or not targets.ids.size:
+        return False
+    asset = targets.ids.flat[0]
+    if (targets.ids != asset).any():
         return False
     return bool(
         targets.fires.shape[1] % 8 == 0
@@ -59,7 +61,7 @@ def fits_lanes(terms: s.Terms, events: s.Events, targets: s.Targets) -> bool:
         and not terms.limits[:, :4].any()
         and not terms.costs[:, :, [s.LEAST, s.IMPACT]].any()
         and not (terms.financed or terms.volume.any() or len(terms.rules) or len(terms.caps))
-        and s.LEAVES not in events.kind[events.asset == assets[0]]
+        and s.LEAVES not in events.kind[events.asset == asset]
     )
 
 

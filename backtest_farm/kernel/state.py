@@ -19,7 +19,7 @@ import numpy as np
 
 from backtest_farm.errors import InputError
 
-STATE_VERSION = 4
+STATE_VERSION = 5
 """Raised when the arrays of a `Book` change: a state saved by another version cannot be continued."""
 
 SEGMENTS = 16
@@ -153,7 +153,7 @@ class Book(NamedTuple):
     # of the present bar (K,)
     bar_values: np.ndarray  # (6, K) float64: equity, cash, traded notional, costs, financing, dividends
     bar_bits: np.ndarray  # (6, K) uint64: the same memory, read as bits for the digest
-    exposure: np.ndarray  # (3, K) float64: sum |value|, sum value, number of positions
+    exposure: np.ndarray  # (2, K) float64: sum |value|, sum value
     # shared by the tile
     mark: np.ndarray  # (A,) float64: last valid close, NaN before the first
     atr: np.ndarray  # (A,) float64: of the present bar; (0,) where no rule asks for it
@@ -243,6 +243,11 @@ class Scratch(NamedTuple):
     bound: np.ndarray  # (C,) int64: what constraints may do with it
     wanted: np.ndarray  # (C,) float64: what a decision wants of a slot, as given; NaN = keep
     place: np.ndarray  # (A,) int32: where an asset stands in the bar's row, or NOWHERE
+    fresh: np.ndarray  # (A,) uint32: new names of a decision, from the last asset to the first
+    asked: np.ndarray  # (A,) float64: what is wanted of each of them
+    spots: np.ndarray  # (A,) uint32: the slot that each of them gets
+    moves: np.ndarray  # (C,) uint32: the slot that a slot moves up to; 0 = it does not
+    known: np.ndarray  # (A,) float64: the bar's closes, NaN where one is not valid
     seen: np.ndarray  # (A + 1,) int64: by place, the last decision that found it among its slots
 
 
@@ -285,6 +290,11 @@ def new_scratch(n_assets: int, capacity: int) -> Scratch:
         bound=np.zeros(capacity, np.int64),
         wanted=np.zeros(capacity),
         place=np.full(n_assets, NOWHERE, np.int32),
+        fresh=np.zeros(n_assets, np.uint32),
+        asked=np.zeros(n_assets),
+        spots=np.zeros(n_assets, np.uint32),
+        moves=np.zeros(capacity, np.uint32),
+        known=np.zeros(n_assets),
         seen=np.zeros(n_assets + 1, np.int64),
     )
 
@@ -327,7 +337,7 @@ def new_book(terms: Terms, n_assets: int, capacity: int) -> Book:
         digest=np.repeat(np.array([[1], [2]], np.uint64), k, axis=1),
         bar_values=bar_values,
         bar_bits=bar_values.view(np.uint64),
-        exposure=np.zeros((3, k)),
+        exposure=np.zeros((2, k)),
         mark=np.full(n_assets, np.nan),
         atr=np.full(n_assets if ruled and terms.rules[:, ATR_STOP].any() else 0, np.nan),
         eligible=np.zeros(n_assets, np.uint8),
