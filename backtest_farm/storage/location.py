@@ -8,8 +8,9 @@ from urllib.parse import unquote, urlsplit
 from backtest_farm.errors import InputError, nearest
 from backtest_farm.storage.local import LocalStorage
 from backtest_farm.storage.protocol import Storage
+from backtest_farm.storage.s3 import S3Storage
 
-SCHEMES = ("file",)
+SCHEMES = ("file", "s3")
 
 
 def open_storage(place: str | os.PathLike[str]) -> Storage:
@@ -18,7 +19,7 @@ def open_storage(place: str | os.PathLike[str]) -> Storage:
     Parameters
     ----------
     place : str or path
-        A folder (``~`` is understood) or a ``file://`` URI.
+        A folder (``~`` is understood), a ``file://`` URI, or ``s3://bucket/prefix``.
 
     Raises
     ------
@@ -36,6 +37,8 @@ def open_storage(place: str | os.PathLike[str]) -> Storage:
     if parts.scheme not in SCHEMES:
         hint = nearest(parts.scheme, SCHEMES)
         raise InputError(f"{text}: storage of kind {parts.scheme!r} is not known", hint=hint)
+    if parts.scheme == "s3":
+        return S3Storage(text)
     if parts.netloc not in ("", "localhost"):
         hint = "write file:///path with three slashes"
         raise InputError(f"{text}: a file is on this machine, not on {parts.netloc!r}", hint=hint)

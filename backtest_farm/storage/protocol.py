@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from pathlib import PurePosixPath
 from typing import Protocol
 
-from backtest_farm.errors import StoreError
+from backtest_farm.errors import InputError, StoreError
 
 # Inside the classes below, `list` is a method.
 Names = list[str]
@@ -38,7 +39,8 @@ class Storage(Protocol):
         Raises
         ------
         AlreadyExists
-            If `name` is there already, whatever it holds. Of several racing writers exactly one succeeds.
+            If `name` is there already, whatever it holds, and by then as durably as if it had been put now.
+            Of several racing writers exactly one succeeds.
         """
         ...
 
@@ -56,6 +58,10 @@ class Storage(Protocol):
         """Return the sorted names that start with `prefix`; any `limit` of them when there are more."""
         ...
 
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Return the sizes, in bytes, of the files whose names start with `prefix`, by names."""
+        ...
+
     def remove(self, name: str) -> None:
         """Remove `name`, if it is there: for files that nothing needs any more."""
         ...
@@ -71,3 +77,20 @@ class Storage(Protocol):
             At once, if somebody else is there already and one of the two wants to be alone.
         """
         ...
+
+
+def refuse_strange(name: str, uri: str) -> tuple[str, ...]:
+    """Return the parts of a name.
+
+    Raises
+    ------
+    InputError
+        If it is not relative, or a part of it is hidden.
+    """
+    parts = PurePosixPath(name).parts
+    # An absolute name's first part is "/"; a part with a leading dot is hidden, or leads out.
+    if not parts or any(part.startswith((".", "/")) for part in parts):
+        raise InputError(
+            f"{name!r} is not a name inside {uri}", hint="names are relative and have no hidden parts"
+        )
+    return parts

@@ -168,6 +168,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_content_is_synced_before_it_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    LocalStorage(tmp_path).put_new("first", b"settles the folders above")
     calls = []
     for name in ("fsync", "link", "unlink"):
         original = getattr(os, name)
