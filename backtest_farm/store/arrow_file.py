@@ -24,12 +24,12 @@ def table_to_bytes(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def table_from_bytes(data: bytes, sha256: str, name: str, hint: str) -> pa.Table:
+def table_from_bytes(data: bytes | pa.Buffer, sha256: str, name: str, hint: str) -> pa.Table:
     """Return the table in `data` after three checks: its hash, its form, its values.
 
     Parameters
     ----------
-    data : bytes
+    data : bytes or pyarrow.Buffer
         A whole Arrow IPC file.
     sha256 : str
         The hash (64 hexadecimal digits, or the first digits of it) that the content must have.
@@ -44,7 +44,7 @@ def table_from_bytes(data: bytes, sha256: str, name: str, hint: str) -> pa.Table
         If the hash differs (nothing is parsed then: a reader that is fed mutated IPC can crash the process or
         return wrong rows), or the content is not a valid table.
     """
-    found = digest_bytes(data)
+    found = digest_bytes(memoryview(data))
     if not found.startswith(sha256):
         raise StoreError(
             f"{name} is damaged: {len(data)} bytes with sha256 {found[:16]}, not {sha256[:16]}",

@@ -44,7 +44,8 @@ def compact(store: StudyStore) -> dict[str, int]:
                 store.move(entry.sweep_id, moved)
         after = store.files()
         # Only what a record named once: a file that none ever named may be work on its way to one.
-        gone = (store.ever_named - after.keys()) & {*store.storage.list(f"{FOLDER}/")}
+        kept = after.keys() | {one.name for of in store.history.impure.values() for one in of.values()}
+        gone = (store.history.ever_named - kept) & {*store.storage.list(f"{FOLDER}/")}
         for name in sorted(gone):
             store.storage.remove(name)
     return {

@@ -13,6 +13,7 @@ from backtest_farm.storage import AlreadyExists, Storage
 from backtest_farm.store.arrow_file import table_from_bytes, table_to_bytes
 
 FOLDER = "fragments"
+REPAIR = "backtest-farm study repair STORE sets it aside, and the next run of the sweep makes its rows again"
 
 
 class Fragment(NamedTuple):
@@ -92,14 +93,17 @@ def write_fragment(storage: Storage, sweep_id: str, atom: int, table: pa.Table, 
     """
     data = table_to_bytes(table)
     sha256 = digest_bytes(data)
-    failed = pc.sum(pc.not_equal(table.column("status").cast(pa.string()), "ok")).as_py() or 0
     name = f"{FOLDER}/{sweep_id[:12]}-{atom:06d}-{sha256[:16]}.arrow"
     try:
         storage.put_new(name, data)
     except AlreadyExists:
-        hint = "no commit record names this file: remove it, and run the sweep again"
-        table_from_bytes(storage.read(name), sha256, name, hint)
-    return Fragment(atom, name, table.num_rows, failed, len(data), sha256, copied)
+        table_from_bytes(storage.read(name), sha256, name, REPAIR)
+    return Fragment(atom, name, table.num_rows, n_failed(table), len(data), sha256, copied)
+
+
+def n_failed(table: pa.Table) -> int:
+    """Return how many rows have a status other than ``ok``."""
+    return pc.sum(pc.not_equal(table.column("status").cast(pa.string()), "ok")).as_py() or 0
 
 
 def read_fragment(storage: Storage, name: str, sha256: str | None = None) -> pa.Table:
@@ -119,8 +123,7 @@ def read_fragment(storage: Storage, name: str, sha256: str | None = None) -> pa.
     StoreError
         If the file is missing or its content is not what was committed.
     """
-    hint = "restore the file from a copy, or run the sweep into a new folder"
-    return table_from_bytes(storage.read(name), sha256 or name_hash(name), name, hint)
+    return table_from_bytes(storage.read(name), sha256 or name_hash(name), name, REPAIR)
 
 
 def name_hash(name: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -15,73 +16,46 @@ from backtest_farm.errors import InputError, StoreError
 from backtest_farm.identity import canonical_json, digest_bytes
 from backtest_farm.storage import AlreadyExists, Missing, Storage, open_storage
 from backtest_farm.store.arrow_file import table_from_bytes, table_to_bytes
-from backtest_farm.store.commit_log import PARTS, CommitLog
-from backtest_farm.store.fragment import Fragment, name_hash, read_fragment
+from backtest_farm.store.checked_files import CheckedFiles
+from backtest_farm.store.commit_log import FORMAT, MENDED, PARTS
+from backtest_farm.store.fragment import Fragment, name_hash
+from backtest_farm.store.history import History, SweepEntry
 from backtest_farm.store.spec_diff import spec_difference
 
-SWEEPS, CURVES, NOTES = "sweeps", "curves", "notes"
-
-
-class SweepEntry(NamedTuple):
-    """One sweep of a study's history.
-
-    Attributes
-    ----------
-    number : int
-        1 for the first.
-    sweep_id, spec_sha256 : str, str
-        The sweep's digest, and the hash of its frozen spec.
-    n_trials : int
-        How many trials it has.
-    created : str
-        When it was added, UTC.
-    """
-
-    number: int
-    sweep_id: str
-    spec_sha256: str
-    n_trials: int
-    created: str
+SWEEPS, CURVES, NOTES, QUARANTINE = "sweeps", "curves", "notes", "quarantine"
 
 
 class StudyStore:
     """A study's folder, read and written as one of its sweeps.
 
-    ``sweeps/<id>-<hash>.json`` the frozen spec texts; ``log/`` the commit records; ``fragments/`` rows, which
-    count once a record names them; ``curves/`` kept curves, safe to delete; ``notes/`` hosts and timings,
-    outside all digests. A record of the log adds a sweep, with the hash of its spec, or rows to one.
+    ``sweeps/<id>-<hash>.json`` the frozen spec texts; ``log/`` the commit records, and ``checkpoints/`` that
+    save reading them all; ``fragments/`` rows, which count once a record names them; ``curves/`` kept curves,
+    safe to delete; ``notes/`` hosts and timings, outside all digests; ``quarantine/`` what was found damaged.
 
     Use `create` to write and `open` to read; the constructor is for them.
 
     Attributes
     ----------
-    sweeps : list of SweepEntry
-        The history.
+    history : History
+        All sweeps, and where their rows lie.
+    checked : CheckedFiles
+        The files of rows.
     sweep_id, spec_json : str, str
         This sweep, and its frozen text.
-    ever_named : set of str
-        All files of rows that any record names; those of `files` count.
     """
 
-    def __init__(self, storage: Storage, sweep: str | int | None = None) -> None:
+    def __init__(
+        self, storage: Storage, sweep: str | int | None = None, history: History | None = None
+    ) -> None:
         self.storage = storage
-        self._log = CommitLog(storage)
-        self.sweeps: list[SweepEntry] = []
-        self._fragments: dict[str, dict[int, Fragment]] = {}
-        self.ever_named: set[str] = set()
-        self._last_file: tuple[str, pa.Table | None] = "", None
+        self.history = history or History(storage)
+        self.checked = CheckedFiles(storage)
         self.refresh()
         if not self.sweeps:
             raise StoreError(f"{self.uri} holds no study", hint="give the folder that a sweep was run into")
         entry = self._entry(sweep)
         self.sweep_id = entry.sweep_id
-        name = _spec_name(entry.sweep_id, entry.spec_sha256)
-        text = storage.read(name)
-        if digest_bytes(text) != entry.spec_sha256:
-            raise StoreError(
-                f"{self.uri}/{name} was changed after the sweep began", hint="restore the file from a copy"
-            )
-        self.spec_json: str = text.decode()
+        self.spec_json = read_spec(storage, entry)
 
     @classmethod
     def create(
@@ -115,14 +89,24 @@ class StudyStore:
             are shown), or something that is no study.
         """
         storage = open_storage(place)
-        log = CommitLog(storage)
-        log.refresh()
+        history = History(storage)
+        history.refresh()
         # Where the panel lies is no part of what a sweep is: the texts may differ, the digest may not.
-        while sweep_id not in [record["sweep"] for record in log.records if record["kind"] == "sweep"]:
-            if not log.records:
-                _refuse_strangers(storage)
-            elif not extend:
-                newest = cls(storage)
+        while (entry := history.sweeps.get(sweep_id)) is None or not _readable(storage, entry):
+            if not history.sweeps:
+                strangers = _strangers(storage)
+                # What is there may be the beginning that another driver made meanwhile.
+                history.refresh()
+                if history.sweeps:
+                    continue
+                if strangers:
+                    raise StoreError(
+                        f"{storage.uri} holds something that is no study, nothing was written",
+                        faults=strangers,
+                        hint="give an empty or new folder",
+                    )
+            elif entry is None and not extend:
+                newest = cls(storage, history=history)
                 raise StoreError(
                     f"{storage.uri} holds another sweep ({newest.sweep_id[:12]}, not {sweep_id[:12]})",
                     faults=spec_difference(newest.spec_json, spec_json),
@@ -130,12 +114,15 @@ class StudyStore:
                     "new sweep a folder of its own; or go back to the old spec",
                 )
             sha256 = digest_bytes(spec_json.encode())
-            _keep(storage, _spec_name(sweep_id, sha256), spec_json.encode())
-            # When another driver is faster its record stands, and the question is asked again.
-            facts = {"trials": n_trials, "created": datetime.now(UTC).isoformat(timespec="seconds")}
-            log.append({"kind": "sweep", "sweep": sweep_id, "spec_sha256": sha256, **facts})
-            log.refresh()
-        return cls(storage, sweep_id)
+            if entry is not None:
+                quarantine(storage, spec_name(sweep_id, entry.spec_sha256))
+            keep(storage, spec_name(sweep_id, sha256), spec_json.encode())
+            if entry is None or entry.spec_sha256 != sha256:
+                # When another driver is faster its record stands, and the question is asked again.
+                facts = {"trials": n_trials, "created": datetime.now(UTC).isoformat(timespec="seconds")}
+                record = {"kind": "sweep", "sweep": sweep_id, "spec_sha256": sha256, **facts}
+                history.record(record, FORMAT if entry is None else MENDED)
+        return cls(storage, sweep_id, history)
 
     @classmethod
     def open(cls, place: str | os.PathLike[str], sweep: str | int | None = None) -> Self:
@@ -162,18 +149,14 @@ class StudyStore:
         """Where the study is, in the form that every process understands."""
         return self.storage.uri
 
+    @property
+    def sweeps(self) -> list[SweepEntry]:
+        """The sweeps of the history, in order."""
+        return list(self.history.sweeps.values())
+
     def refresh(self) -> None:
         """Take in what was committed since, by whomever."""
-        for record in self._log.refresh():
-            sweep = record["sweep"]
-            if record["kind"] == "sweep" and sweep not in self._fragments:
-                facts = record.get("trials", 0), record.get("created", "")
-                self.sweeps.append(SweepEntry(len(self.sweeps) + 1, sweep, record["spec_sha256"], *facts))
-                self._fragments[sweep] = {}
-            for values in record.get("fragments", ()):
-                fragment = Fragment.from_dict(values)
-                self._fragments[sweep][fragment.atom] = fragment
-                self.ever_named.add(fragment.name)
+        self.history.refresh()
 
     @contextlib.contextmanager
     def hold(self, *, alone: bool = False) -> Iterator[None]:
@@ -181,37 +164,67 @@ class StudyStore:
         with self.storage.hold(alone=alone):
             # It may have been compacted since it was opened.
             self.refresh()
+            self.history.log.settle()
             yield
 
     def committed(self, sweep_id: str | None = None) -> dict[int, Fragment]:
         """Return the fragments that count of a sweep, this one by default, by and in order of atoms."""
-        return dict(sorted(self._fragments[sweep_id or self.sweep_id].items()))
+        return dict(sorted(self.history.fragments[sweep_id or self.sweep_id].items()))
+
+    def impure(self, sweep_id: str | None = None) -> dict[int, tuple[Fragment, Fragment]]:
+        """Return the atoms of a sweep that gave two results: the one that counts, and the other."""
+        sweep_id = sweep_id or self.sweep_id
+        counts = self.history.fragments[sweep_id]
+        others = sorted(self.history.impure[sweep_id].items())
+        return {atom: (counts[atom], other) for atom, other in others if atom in counts}
+
+    def flag(self) -> StoreError | None:
+        """Return what there is to say about atoms of this sweep that gave two results, if any did."""
+        both = self.impure()
+        if not both:
+            return None
+        return StoreError(
+            f"{self.uri} is flagged: its results depend on something outside the sweep",
+            faults=[
+                f"atom {atom} gave {one.sha256[:12]}, which counts, and {other.sha256[:12]}"
+                for atom, (one, other) in [*both.items()][:20]
+            ],
+            hint="backtest-farm study explain STORE shows the first value that differs, and the usual causes",
+        )
 
     def files(self) -> dict[str, int]:
         """Return name and size of the files in which rows of any sweep lie."""
-        every = (one for sweep in self._fragments.values() for one in sweep.values())
+        every = (one for sweep in self.history.fragments.values() for one in sweep.values())
         return {one.name: one.bytes for one in every}
 
     def n_commits(self) -> int:
         """Return how many records the log has."""
-        return len(self._log.records)
+        return len(self.history.log.names)
 
     def commit(self, fragments: Iterable[Fragment]) -> list[Fragment]:
         """Record that these fragments count, and return those that did not before.
 
-        Raises
-        ------
-        StoreError
-            If an atom is committed already with other rows: its results depend on something outside its spec.
+        Of two results for one atom the first stands. The other is recorded beside it, which flags the study:
+        the results depend on something outside their spec.
         """
         wanted = sorted(set(fragments))
-        while new := [fragment for fragment in wanted if not self._has(fragment)]:
-            rows = [fragment._asdict() for fragment in new]
-            added = self._log.append({"kind": "rows", "sweep": self.sweep_id, "fragments": rows})
-            self.refresh()
-            if added:
-                break
-        return new
+        added: set[Fragment] = set()
+        while True:
+            new = {one.atom: one for one in reversed(wanted) if self._is_new(one)}
+            odd = {one.atom: one for one in wanted if self._contradicts(one)}
+            if not new and not odd:
+                self.history.log.settle()
+                return sorted(added)
+            found = {"fragments": new, "impure": odd} if odd else {"fragments": new}
+            rows: dict[str, Any] = {
+                kind: [one._asdict() for one in of.values()] for kind, of in found.items()
+            }
+            if odd:
+                rows["who"] = f"{socket.gethostname()}:{os.getpid()}"
+            if self.history.record(
+                {"kind": "rows", "sweep": self.sweep_id, **rows}, MENDED if odd else FORMAT
+            ):
+                added.update(new.values())
 
     def move(self, sweep_id: str, fragments: Iterable[Fragment]) -> None:
         """Record where the rows of these atoms lie from now on; the rows are the same.
@@ -222,9 +235,17 @@ class StudyStore:
             If anything was committed since the study was held.
         """
         rows = [fragment._asdict() for fragment in fragments]
-        if not self._log.append({"kind": "moved", "sweep": sweep_id, "fragments": rows}, PARTS):
+        if not self.history.record({"kind": "moved", "sweep": sweep_id, "fragments": rows}, PARTS):
             raise StoreError(f"{self.uri} changed meanwhile", hint="nothing was lost: compact it again")
-        self.refresh()
+
+    def lose(self, sweep_id: str, fragments: Iterable[Fragment]) -> None:
+        """Record that the rows of these atoms are gone, so that the next run makes them again."""
+        fragments = list(fragments)
+        there = self.history.fragments[sweep_id]
+        # Whoever was faster may have made them again already.
+        while lost := [one.atom for one in fragments if there.get(one.atom) == one]:
+            self.history.record({"kind": "lost", "sweep": sweep_id, "lost": lost}, MENDED)
+            there = self.history.fragments[sweep_id]
 
     def tables(self) -> Iterator[pa.Table]:
         """Yield each committed atom's rows in order, each file checked before it is parsed."""
@@ -239,24 +260,17 @@ class StudyStore:
         StoreError
             If their file is missing or damaged.
         """
-        of_sweep = self._fragments[sweep_id or self.sweep_id]
+        sweep_id = sweep_id or self.sweep_id
+        fragment = self.history.fragments[sweep_id][atom]
         try:
-            return self._read(of_sweep[atom])
+            return fragment.part(self.checked.table(fragment.name, fragment.file_sha256))
         except Missing:
             # A compaction may have moved them since the log was read.
-            gone = of_sweep[atom].name
             self.refresh()
-            if of_sweep[atom].name == gone:
+            now = self.history.fragments[sweep_id].get(atom, fragment)
+            if now.name == fragment.name:
                 raise
-            return self._read(of_sweep[atom])
-
-    def _read(self, fragment: Fragment) -> pa.Table:
-        # One file is kept: neighbours lie in the same.
-        name, file = self._last_file
-        if file is None or name != fragment.name:
-            file = read_fragment(self.storage, fragment.name, fragment.file_sha256)
-            self._last_file = fragment.name, file
-        return fragment.part(file)
+            return now.part(self.checked.table(now.name, now.file_sha256))
 
     def put_curve(self, trial_key: str, table: pa.Table) -> None:
         """Keep one trial's curve; the same curve again changes nothing.
@@ -269,7 +283,7 @@ class StudyStore:
             The curve.
         """
         data = table_to_bytes(table)
-        _keep(self.storage, f"{CURVES}/{trial_key}-{digest_bytes(data)}.arrow", data)
+        keep(self.storage, f"{CURVES}/{trial_key}-{digest_bytes(data)}.arrow", data)
 
     def kept_curves(self) -> set[str]:
         """Return the keys of the trials whose curves are kept."""
@@ -303,20 +317,23 @@ class StudyStore:
 
     def notes(self) -> dict[str, dict[str, Any]]:
         """Return the side files by name, in order of names."""
-        names = self.storage.list(f"{NOTES}/")
-        return {name[len(NOTES) + 1 : -len(".json")]: json.loads(self.storage.read(name)) for name in names}
+        found = {}
+        for name in self.storage.list(f"{NOTES}/"):
+            # No result hangs on them, so that a damaged one is nobody's trouble.
+            with contextlib.suppress(ValueError):
+                found[name[len(NOTES) + 1 : -len(".json")]] = json.loads(self.storage.read(name))
+        return found
 
-    def _has(self, fragment: Fragment) -> bool:
-        there = self._fragments[self.sweep_id].get(fragment.atom)
-        if there is None or fragment.replaces == there.sha256 != fragment.sha256:
+    def _is_new(self, fragment: Fragment) -> bool:
+        there = self.history.fragments[self.sweep_id].get(fragment.atom)
+        return there is None or fragment.replaces == there.sha256 != fragment.sha256
+
+    def _contradicts(self, fragment: Fragment) -> bool:
+        there = self.history.fragments[self.sweep_id].get(fragment.atom)
+        if there is None or there.sha256 == fragment.sha256 or fragment.atom in self.impure():
             return False
         # Failures may pass, and of two drivers that run them again the faster one counts.
-        if there.sha256 != fragment.sha256 and not (there.failed or fragment.failed or fragment.replaces):
-            raise StoreError(
-                f"{self.uri}: atom {fragment.atom} gave two results, {there.name} and {fragment.name}",
-                hint="something outside the spec plays in: an unseeded draw, a clock, a library",
-            )
-        return True
+        return not (there.failed or fragment.failed or fragment.replaces)
 
     def _entry(self, sweep: str | int | None) -> SweepEntry:
         if sweep is None:
@@ -334,22 +351,55 @@ class StudyStore:
         return found[0]
 
 
-def _spec_name(sweep_id: str, sha256: str) -> str:
+def spec_name(sweep_id: str, sha256: str) -> str:
+    """Return the file of a sweep's frozen text."""
     return f"{SWEEPS}/{sweep_id}-{sha256[:16]}.json"
 
 
-def _keep(storage: Storage, name: str, data: bytes) -> None:
-    # The name holds the content's hash: a file of that name is this one, and whoever reads it checks.
+def read_spec(storage: Storage, entry: SweepEntry) -> str:
+    """Return the frozen text of a sweep.
+
+    Raises
+    ------
+    StoreError
+        If it is not what its record says.
+    """
+    name = spec_name(entry.sweep_id, entry.spec_sha256)
+    hint = "run the same sweep into this study again: it puts the text back, and keeps the rows"
+    try:
+        text = storage.read(name)
+    except Missing as error:
+        raise StoreError(error.message, hint=hint) from None
+    if digest_bytes(text) != entry.spec_sha256:
+        raise StoreError(f"{storage.uri}/{name} was changed after the sweep began", hint=hint)
+    return text.decode()
+
+
+def quarantine(storage: Storage, name: str) -> bool:
+    """Move a damaged file to where nothing reads it, and say whether it was still there."""
+    try:
+        data = storage.read(name)
+    except Missing:
+        return False
+    keep(storage, f"{QUARANTINE}/{name}-{digest_bytes(data)[:16]}", data)
+    storage.remove(name)
+    return True
+
+
+def keep(storage: Storage, name: str, data: bytes) -> None:
+    """Write a file whose name holds the hash of its content."""
+    # A file of that name is this one, and whoever reads it checks.
     with contextlib.suppress(AlreadyExists):
         storage.put_new(name, data)
 
 
-def _refuse_strangers(storage: Storage) -> None:
+def _readable(storage: Storage, entry: SweepEntry) -> bool:
+    # A disk that cannot be read for now says nothing about the file: that error is the driver's end.
+    with contextlib.suppress(Missing):
+        return digest_bytes(storage.read(spec_name(entry.sweep_id, entry.spec_sha256))) == entry.spec_sha256
+    return False
+
+
+def _strangers(storage: Storage) -> list[str]:
     # Specs without a log are what a crash between the two leaves behind; anything else is not ours.
-    strangers = [name for name in storage.list("", limit=20) if not name.startswith(f"{SWEEPS}/")]
-    if strangers:
-        raise StoreError(
-            f"{storage.uri} holds something that is no study, nothing was written",
-            faults=strangers,
-            hint="give an empty or new folder",
-        )
+    return [name for name in storage.list("", limit=20) if not name.startswith(f"{SWEEPS}/")]

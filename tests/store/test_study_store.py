@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 
 from backtest_farm.errors import InputError, StoreError
 from backtest_farm.identity import canonical_json, digest
-from backtest_farm.store import StudyStore, write_fragment
+from backtest_farm.store import StudyStore, study_store, write_fragment
 
 SPEC = {"panel": "us", "costs": {"commission_bps": [0, 5]}, "n": 10, "plain": True}
 
@@ -93,6 +95,22 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_a_study_that_another_driver_begins_meanwhile_is_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = study_store._strangers
+
+    def late(storage) -> list[str]:
+        monkeypatch.undo()
+        other = create(tmp_path)
+        other.commit([fragment(other, 0)])
+        return look(storage)
+
+    monkeypatch.setattr(study_store, "_strangers", late)
+    assert list(create(tmp_path).committed()) == [0]
+    assert len(list((tmp_path / "log").iterdir())) == 2
+
+
 def test_a_crash_between_spec_and_log_is_mended_by_the_next_start(tmp_path: Path) -> None:
     create(tmp_path)
     shutil.rmtree(tmp_path / "log")
@@ -112,15 +130,39 @@ def test_a_changed_spec_file_is_noticed(tmp_path: Path) -> None:
     store = create(tmp_path)
     [file] = (tmp_path / "sweeps").glob(f"{store.sweep_id}-*.json")
     file.write_text(file.read_text().replace("10", "11"))
-    with pytest.raises(StoreError, match="was changed after the sweep began"):
+    with pytest.raises(StoreError, match=r"was changed after the sweep began\n  -> run the same sweep"):
         StudyStore.open(tmp_path)
 
 
-def test_two_results_for_one_atom_expose_themselves(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moved", [False, True])
+def test_the_same_sweep_puts_its_text_back(tmp_path: Path, moved: bool) -> None:
+    store = StudyStore.create(tmp_path, "abc", '{"panel":"/here"}', 7)
+    store.commit([fragment(store, 0)])
+    [file] = (tmp_path / "sweeps").iterdir()
+    file.write_text("{}") if moved else file.unlink()
+    with pytest.raises(StoreError, match="puts the text back"):
+        StudyStore.open(tmp_path)
+    text = '{"panel":"/there"}' if moved else '{"panel":"/here"}'
+    StudyStore.create(tmp_path, "abc", text, 7)
+    again = StudyStore.open(tmp_path)
+    assert (again.spec_json, list(again.committed()), len(again.sweeps)) == (text, [0], 1)
+    assert len([*tmp_path.glob("quarantine/sweeps/*")]) == moved, "nothing is deleted"
+
+
+def test_of_two_results_for_one_atom_the_first_stands_and_the_other_is_told(tmp_path: Path) -> None:
     store = create(tmp_path)
-    store.commit([fragment(store, 4)])
-    with pytest.raises(StoreError, match=r"atom 4 gave two results"):
-        store.commit([fragment(store, 4, value=2.0)])
+    first, second, third = (fragment(store, 4, value=value) for value in (1.0, 2.0, 3.0))
+    beside = fragment(store, 5)
+    store.commit([first])
+    assert store.impure() == {}
+    assert store.commit([second, beside]) == [beside], "what is sound is committed all the same"
+    assert store.commit([second]) == store.commit([third]) == [], "one other result is proof enough"
+    again = StudyStore.open(tmp_path)
+    assert again.committed() == {4: first, 5: beside}
+    assert again.impure() == {4: (first, second)}
+    assert (tmp_path / second.name).exists()
+    record = json.loads((tmp_path / "log" / "00000003.json").read_text())["body"]
+    assert record["format"] == 3 and record["who"].endswith(f":{os.getpid()}")
 
 
 def test_a_study_holds_a_history_of_sweeps(tmp_path: Path) -> None:
@@ -184,8 +226,8 @@ def test_rows_that_failed_are_superseded_by_a_later_commit(tmp_path: Path) -> No
     assert store.commit([late]) == [], "another driver was faster"
     assert StudyStore.open(tmp_path).committed() == {0: again}
     assert len(list((tmp_path / "log").iterdir())) == 3
-    with pytest.raises(StoreError, match="two results"):
-        store.commit([fragment(store, 0, value=4.0)])
+    store.commit([fragment(store, 0, value=4.0)])
+    assert list(store.impure()) == [0], "these rows did not fail"
 
 
 def test_a_damaged_fragment_stops_reading(tmp_path: Path) -> None:
@@ -248,5 +290,8 @@ def test_notes_are_side_files(tmp_path: Path) -> None:
     store = create(tmp_path)
     store.put_note("run-1", {"host": "a", "seconds": 0.5})
     assert StudyStore.open(tmp_path).notes() == {"run-1": {"host": "a", "seconds": 0.5}}
+    store.put_note("run-2", {})
+    (tmp_path / "notes" / "run-2.json").write_bytes(b"\xff{")
+    assert list(store.notes()) == ["run-1"], "a damaged one is nobody's trouble"
     shutil.rmtree(tmp_path / "notes")
     assert StudyStore.open(tmp_path).notes() == {}
