@@ -38,8 +38,8 @@ class Executor(Protocol):
     def submit(self, request: SweepRequest, tasks: Sequence[Task]) -> Future[list[Receipt]]:
         """Do atoms of a sweep; the future gives a receipt for each of them.
 
-        Its exception says that the shard lost its worker more often than the executor retries: any of its
-        atoms may be the cause, and some may have written their fragments.
+        Its exception says that the shard lost its worker, or ran out of memory: any of its atoms may be the
+        cause, and some may have written their fragments. Nothing is tried again here.
         """
 
     def close(self) -> None:
@@ -58,7 +58,10 @@ class InlineExecutor:
     def submit(self, request: SweepRequest, tasks: Sequence[Task]) -> Future[list[Receipt]]:
         """Run the shard to its end, however long that takes; see `Executor.submit`."""
         ended: Future[list[Receipt]] = Future()
-        ended.set_result(run_shard(request, tasks))
+        try:
+            ended.set_result(run_shard(request, tasks))
+        except MemoryError as error:
+            ended.set_exception(error)
         return ended
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import platform
 import secrets
@@ -11,10 +12,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from backtest_farm.errors import FarmError
+from backtest_farm.errors import FarmError, PanelError
 from backtest_farm.farm.backlog import Backlog
 from backtest_farm.farm.interrupts import held_back
-from backtest_farm.farm.loop import commit_due
+from backtest_farm.farm.loop import commit_due, give_up
 from backtest_farm.farm.worker import Receipt
 from backtest_farm.store import StudyStore
 
@@ -27,6 +28,8 @@ class RunSummary:
     ----------
     n_trials, n_committed, n_failed : int
         Trials of the sweep, those in the study now, and those of them whose status is not ``ok``.
+    n_lost : int
+        Shards of this run that lost their worker.
     n_executed, n_reused, n_duplicates : int
         Trials that this run simulated; whose rows it copied from other sweeps of the study; or from twins of
         their own sweep.
@@ -45,6 +48,7 @@ class RunSummary:
     n_trials: int = 0
     n_committed: int = 0
     n_failed: int = 0
+    n_lost: int = 0
     n_executed: int = 0
     n_reused: int = 0
     n_duplicates: int = 0
@@ -103,10 +107,15 @@ class Harvest:
             if commit_due(len(self._waiting), self._clock(), self._last_commit) or (last and self._waiting):
                 self._commit()
 
+    def hopeless(self) -> bool:
+        """Say whether going on makes no sense: the data is not what it was, or failing is the rule."""
+        changed = any(isinstance(error, PanelError) for error, _ in self.errors.values())
+        return changed or give_up(len(self.errors), self.n_atoms_done)
+
     def error(self) -> FarmError | None:
         """Return one error for all atoms that failed, or None; their tracebacks go into a note."""
         if not self.errors:
-            return None
+            return self._store.flag()
         note = f"{self._run}-failures"
         details: dict[str, dict[str, str]] = {}
         atoms_of: dict[str, list[int]] = defaultdict(list)
@@ -140,7 +149,7 @@ class Harvest:
         summary.n_duplicates += sum(made[atom].copied for atom in twins)
         summary.n_reused += sum(made[atom].copied for atom in first - twins)
         self._count()
-        kept = ("atom", "pid", "host", "elapsed", "seconds")
+        kept = ("atom", "pid", "host", "elapsed", "attempt", "seconds")
         atoms = [{name: getattr(receipt, name) for name in kept} for receipt in self._waiting]
         self._waiting.clear()
         self._last_commit = self._clock()
@@ -155,6 +164,7 @@ class Harvest:
         self.summary.n_failed = sum(one.failed for one in there)
 
 
+@functools.cache  # reading them takes longer than the rest of a commit
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in ("backtest-farm", "numba", "numpy", "polars", "pyarrow", "ray"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,8 @@ from backtest_farm.errors import PanelError, PlatformError, StoreError
 from backtest_farm.factors.fields import factor_field
 from backtest_farm.factors.ranks import Window
 from backtest_farm.farm import rows
-from backtest_farm.farm.worker import AtomRows
+from backtest_farm.farm.loop import in_short
+from backtest_farm.farm.worker import NONE, AtomRows, Failure
 from backtest_farm.panel import Panel
 from backtest_farm.strategy.own import usable
 from backtest_farm.sweep import Atom, Plan, SweepSpec, inputs_of
@@ -41,26 +42,41 @@ class SweepJob:
                 hint="restore the panel, or run the sweep file again into a new study",
             )
 
-    def run_atom(self, i: int, sources: Sequence[pa.Table] = ()) -> AtomRows:
+    def numbers(self, i: int) -> tuple[int, ...]:
+        """Return the numbers of the trials of atom `i`."""
+        return self.plan.atom(i).numbers
+
+    def check_data(self) -> None:
+        """Make sure that the panel's files are what was mapped."""
+        self.panel.check_files()
+
+    def run_atom(
+        self, i: int, sources: Sequence[pa.Table] = (), failures: Mapping[int, Failure] = NONE
+    ) -> AtomRows:
         """Return the rows of atom `i`: the same bytes whenever and wherever it is asked, and whether its
-        outcomes were copied from `sources` or simulated."""
-        began = time.perf_counter()
+        outcomes were copied from `sources` or simulated; those of `failures` are neither."""
+        began = time.process_time()
         atom = self.plan.atom(i)
         keys = self.plan.keys(atom.numbers)
         there, outcome = rows.copied(keys, sources)
         counters: Counter[str] = Counter({"trials": len(keys) - len(there)})
         seconds: Counter = Counter()
         parts, places = [outcome], list(there)
+        for place, number in enumerate(atom.numbers):
+            if number in failures and place not in there:
+                parts.append(rows.failed(*failures[number], n_trials=1))
+                places.append(place)
+        settled = {*places}
         shared = self.panel, self.window, atom.universe, atom.base.strategy
         labels = alike(*shared, atom.values, len(keys))
         for label in dict.fromkeys(labels):
-            missing = [at for at, each in enumerate(labels) if each == label and at not in there]
+            missing = [at for at, each in enumerate(labels) if each == label and at not in settled]
             for at, part in self._outcomes(atom, missing, counters, seconds):
                 parts.append(part)
                 places += at
         in_order = pa.concat_tables(parts).take(pa.array(np.argsort(places)))
         table = rows.atom_table(self.plan, atom, keys, in_order, self.panel, self.window)
-        seconds["rows"] = time.perf_counter() - began - seconds.total()  # type: ignore[assignment]
+        seconds["rows"] = time.process_time() - began - seconds.total()  # type: ignore[assignment]
         return AtomRows(table, counters, seconds, len(there))
 
     def _outcomes(
@@ -80,7 +96,7 @@ class SweepJob:
             raise
         except Exception as error:
             if len(at) == 1 or self._signal_raises(atom):
-                yield at, rows.failed(error, len(at))
+                yield at, rows.failed("error", in_short(error), len(at))
                 return
             half = len(at) // 2
             yield from self._outcomes(atom, at[:half], counters, seconds)

@@ -6,11 +6,11 @@ import concurrent.futures
 import itertools
 import statistics
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from backtest_farm.errors import PlatformError
 from backtest_farm.farm.executor import Executor
-from backtest_farm.farm.worker import Receipt, SweepRequest, Task
+from backtest_farm.farm.worker import QUARANTINE, Receipt, SweepRequest, Task
 
 Running = dict[concurrent.futures.Future[list[Receipt]], tuple[Task, ...]]
 """Shards in flight and their tasks."""
@@ -21,6 +21,8 @@ SHORTEST_SHARD, LONGEST_SHARD, SHARDS_PER_WORKER = 0.1, 5.0, 24
 COMMIT_EVERY = 0.5
 # Seconds that the loop waits at most before its consumer may commit, show progress and draw.
 TURN = 0.1
+# In quarantine an atom cannot end its worker: when it does so twice there, something else is wrong.
+MOST_ATTEMPTS = QUARANTINE + 2
 # How many of the latest atoms tell what the next one takes.
 _MEMORY = 64
 
@@ -91,9 +93,16 @@ class Pace:
 
 
 def schedule(
-    request: SweepRequest, tasks: Iterator[Task], executor: Executor, pace: Pace, running: Running
+    request: SweepRequest,
+    tasks: Iterator[Task],
+    executor: Executor,
+    pace: Pace,
+    running: Running,
+    lost: Callable[[str], None],
 ) -> Iterator[list[Receipt]]:
     """Keep the executor busy with `tasks` and yield what comes back, as it comes.
+
+    Atoms whose worker was lost are handed out again, each alone, and later to a quarantine.
 
     Tasks are drawn only when there is room for them, and never while the consumer holds a batch: an iterator
     may look at the results so far before it names the next task. Closing the generator stops the hand-out.
@@ -110,39 +119,60 @@ def schedule(
         Sizes the shards.
     running : dict
         Kept up to date with the shards in flight, which are the caller's when the loop is left early.
+    lost : callable
+        Told why a shard lost its worker, before anything of it is tried again; may raise.
 
     Yields
     ------
     list of Receipt
         What came in since the last batch; after a `TURN` without news an empty one.
     """
+    again: deque[Task] = deque()
     while True:
-        while len(running) < executor.queue and (taken := tuple(itertools.islice(tasks, pace.next_size()))):
+        while len(running) < executor.queue:
+            taken = (again.popleft(),) if again else tuple(itertools.islice(tasks, pace.next_size()))
+            if not taken:
+                break
             running[executor.submit(request, taken)] = taken
         if not running:
             return
-        receipts = collect(running, TURN)
+        receipts, losses = collect(running, TURN)
         for receipt in receipts:
             if receipt.error is None:
                 pace.learn(receipt.elapsed)
+        for shard, why in losses:
+            lost(why)
+            for task in (task._replace(attempt=task.attempt + 1) for task in shard):
+                if task.attempt < MOST_ATTEMPTS:
+                    again.append(task)
+                else:
+                    error = PlatformError(f"WorkerLost: {why}", hint="run the same sweep again")
+                    receipts.append(Receipt(task.atom, attempt=task.attempt, error=error))
         yield receipts
 
 
-def collect(running: Running, timeout: float) -> list[Receipt]:
-    """Take the shards that ended out of `running`, waiting up to `timeout` seconds for the first to end."""
+def collect(running: Running, timeout: float) -> tuple[list[Receipt], list[tuple[tuple[Task, ...], str]]]:
+    """Take the shards that ended out of `running`, waiting up to `timeout` seconds for the first to end.
+
+    Returns
+    -------
+    list of Receipt
+        Of those that came through.
+    list of tuple
+        The tasks of those that lost their worker, and why, in words.
+    """
     ended, _ = concurrent.futures.wait(running, timeout, concurrent.futures.FIRST_COMPLETED)
-    return [receipt for shard in ended for receipt in _receipts(shard, running.pop(shard))]
+    receipts, losses = [], []
+    for shard in ended:
+        tasks = running.pop(shard)
+        if (error := shard.exception()) is None:
+            receipts += shard.result()
+        else:
+            losses.append((tasks, in_short(error)))
+    return receipts, losses
 
 
 def in_short(error: BaseException) -> str:
     """Return the kind of an error that is not ours, and the first line of its text."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
-
-
-def _receipts(shard: concurrent.futures.Future[list[Receipt]], tasks: tuple[Task, ...]) -> list[Receipt]:
-    error = shard.exception()
-    if error is None:
-        return shard.result()
-    lost = PlatformError(f"WorkerLost: {in_short(error)}", hint="run the same sweep again")
-    return [Receipt(task.atom, error=lost) for task in tasks]

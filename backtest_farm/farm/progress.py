@@ -57,7 +57,9 @@ class Status:
         if rate > 0:
             line += f", {rate:,.0f}/s" if rate >= 10 else f", {rate:.1f}/s"
             line += f", {duration((total - committed) / rate)} left" if committed < total else ""
-        return line + (f", {self.summary.n_failed:,} failed" if self.summary.n_failed else "")
+        for count, what in ((self.summary.n_failed, "failed"), (self.summary.n_lost, "workers lost")):
+            line += f", {count:,} {what}" if count else ""
+        return line
 
 
 class Progress:

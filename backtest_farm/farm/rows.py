@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 
 from backtest_farm.engine.tile import TileResult
 from backtest_farm.factors.ranks import Window
-from backtest_farm.farm.loop import in_short
 from backtest_farm.identity import digest
 from backtest_farm.kernel import CONTRACT_VERSION, RESULT_EPOCH
 from backtest_farm.kernel.state import COUNTERS, SEGMENTS
@@ -48,15 +47,16 @@ def simulated(tile: TileResult) -> pa.Table:
     return pa.table([columns[name] for name in OUTCOME.names], schema=OUTCOME)
 
 
-def failed(error: Exception, n_trials: int) -> pa.Table:
-    """Return the outcome of trials that raised: all of it null but status, error and digest.
+def failed(status: str, message: str, n_trials: int) -> pa.Table:
+    """Return the outcome of trials without a result: all of it null but status, error and digest.
 
-    The digest says which kind of error it was and nothing else: messages may name places and times.
+    The digest says which kind of failure it was, the message up to its colon, and nothing else: the rest may
+    name places and times.
     """
     row = {
-        "status": "error",
-        "error": in_short(error)[:200],
-        "digest": digest(["error", type(error).__name__]),
+        "status": status,
+        "error": message[:200],
+        "digest": digest([status, message.partition(":")[0]]),
     }
     return pa.Table.from_pylist([row] * n_trials, OUTCOME)
 

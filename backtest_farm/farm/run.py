@@ -12,15 +12,17 @@ from backtest_farm.errors import InputError, StoreError, nearest
 from backtest_farm.farm.backlog import Backlog
 from backtest_farm.farm.executor import Executor, InlineExecutor, quickest, worker_faults
 from backtest_farm.farm.harvest import Harvest, RunSummary
-from backtest_farm.farm.interrupts import held_back
-from backtest_farm.farm.loop import Pace, Running, collect, give_up, schedule
+from backtest_farm.farm.interrupts import held_back, terminable
+from backtest_farm.farm.loop import Pace, Running, collect, schedule
 from backtest_farm.farm.progress import Progress, Status, duration
 from backtest_farm.farm.worker import Receipt, SweepRequest
-from backtest_farm.store import StudyStore
+from backtest_farm.store import StudyStore, recover
 from backtest_farm.sweep import Plan
 
 _SILENT = Progress()
 EXECUTORS = ("auto", "inline", "ray")
+# Seconds that an interrupted run leaves to what is under way.
+DRAIN = 3.0
 
 
 def run_sweep(
@@ -39,6 +41,8 @@ def run_sweep(
     retry_failed: bool = False,
     dedup: bool = True,
     shard_seconds: float | None = None,
+    deadline: float | None = None,
+    check_data: Callable[[], object] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> RunSummary:
     """Run what the study at `place` still lacks.
@@ -56,8 +60,8 @@ def run_sweep(
     note : str
         What people should know while they wait for the first rows.
     executor : {"auto", "inline", "ray"} or Executor
-        Who runs the shards. ``auto`` takes Ray when `address` is given or when what is left is estimated to
-        end sooner on its workers, its start included. An executor that is passed in stays open.
+        Who runs the shards. ``auto`` takes Ray when `address` or `deadline` is given, or when what is left is
+        estimated to end sooner on its workers, its start included. An executor that is passed in stays open.
     workers : int, optional
         Cores for Ray; all of them when not given.
     address : str, optional
@@ -75,6 +79,11 @@ def run_sweep(
         results do not depend on it.
     shard_seconds : float, optional
         Seconds of work per Ray task instead of a calibrated value; results do not depend on it.
+    deadline : float, optional
+        Seconds after which an atom's process is killed; trials that exceed them alone become rows with status
+        ``timeout``. Not for the inline executor.
+    check_data : callable
+        Raises `PanelError` if the data is not what it was; asked when a worker is lost.
     clock : callable
         Seconds, never going back.
 
@@ -85,11 +94,14 @@ def run_sweep(
     Raises
     ------
     StoreError
-        If the study belongs to another sweep, or is damaged.
+        If the study belongs to another sweep, or is damaged; or at the end, if an atom gave two results: all
+        others are committed.
     FarmError
         If atoms failed; all others are committed, unless most failed: then the run ends early.
+    PanelError
+        If the data changed meanwhile: what was committed before stands.
     KeyboardInterrupt
-        On Ctrl-C, after committing what had come in.
+        On Ctrl-C or SIGTERM, after committing what had come in.
     """
     began = clock()
     faults = worker_faults(workers)
@@ -99,8 +111,11 @@ def run_sweep(
         faults.append(f"address {address!r} makes no sense with the inline executor")
     if executor == "inline" and workers not in (None, 1):
         faults.append(f"{workers} workers make no sense with the inline executor")
-    if shard_seconds is not None and not (isinstance(shard_seconds, int | float) and shard_seconds > 0):
-        faults.append(f"shard_seconds is {shard_seconds!r}: give a number of seconds above 0, or nothing")
+    for name, given in (("shard_seconds", shard_seconds), ("deadline", deadline)):
+        if given is not None and not (isinstance(given, int | float) and given > 0):
+            faults.append(f"{name} is {given!r}: give a number of seconds above 0, or nothing")
+    if deadline is not None and (executor == "inline" or isinstance(executor, InlineExecutor)):
+        faults.append("a deadline needs Ray: the inline executor cannot stop a strategy that hangs")
     if plan.n_atoms < 1:
         faults.append(f"the sweep has {plan.n_atoms} atoms, at least 1 is needed")
     if faults:
@@ -115,12 +130,16 @@ def run_sweep(
                 f"{store.uri} holds {len(store.committed())} of {plan.n_atoms} atoms of this sweep already",
                 hint="resume it, or give a new folder",
             )
+        for line in recover(store, plan).lines():
+            display.say(line)
         backlog = Backlog(store, plan, dedup, retry_failed)
-        request = SweepRequest(spec_json, plan.sweep_id, store.uri, job, backlog.statuses)
+        request = SweepRequest(spec_json, plan.sweep_id, store.uri, job, backlog.statuses, deadline)
         harvest = Harvest(store, plan.n_trials, backlog, clock)
         summary = harvest.summary
         if not backlog:
             display.say(f"nothing to do: all {plan.n_trials:,} trials are in {store.uri}")
+            if error := harvest.error():
+                raise error
             return summary
 
         status = Status(summary, clock)
@@ -131,9 +150,14 @@ def run_sweep(
 
         try:
             with contextlib.ExitStack() as undo:
+                undo.enter_context(terminable())
                 undo.callback(display.end)
                 runner = _choose_executor(
-                    executor, workers, address, lambda: estimate() * backlog.share_to_run(), enter
+                    "ray" if executor == "auto" and deadline is not None else executor,
+                    workers,
+                    address,
+                    lambda: estimate() * backlog.share_to_run(),
+                    enter,
                 )
                 if runner is not executor:
                     undo.callback(held_back()(runner.close))
@@ -143,11 +167,20 @@ def run_sweep(
                 pace = Pace(len(backlog), runner.workers, runner.longest_shard, shard_seconds)
                 running: Running = {}
 
+                def lost(why: str) -> None:
+                    # A mapped file that is cut kills its readers: trying again would kill more of them.
+                    check_data()
+                    if not summary.n_lost:
+                        display.say(f"a worker was lost ({why.partition(':')[0]}); what it had is done again")
+                    summary.n_lost += 1
+                    if status.phase:
+                        enter("looking for the trials that end their worker")
+
                 def batches() -> Iterator[list[Receipt]]:
-                    yield from schedule(request, backlog.originals(), runner, pace, running)
+                    yield from schedule(request, backlog.originals(), runner, pace, running, lost)
                     # Duplicates copy what is committed.
                     harvest.take((), last=True)
-                    yield from schedule(request, backlog.duplicates(), runner, pace, running)
+                    yield from schedule(request, backlog.duplicates(), runner, pace, running, lost)
 
                 try:
                     for receipts in batches():
@@ -155,24 +188,24 @@ def run_sweep(
                         if receipts or not status.phase:
                             status.moved()
                         display.show(status)
-                        if give_up(len(harvest.errors), harvest.n_atoms_done):
+                        if harvest.hopeless():
                             break
                 finally:
                     with held_back():
-                        harvest.take(collect(running, 0), last=True)
-                        # Our own executor is closed, which ends all. One that stays open for others is
-                        # drained of a few seconds of work at most: cancelling a Ray task that ends at the
-                        # same moment makes Ray abort this very process ("Tried to complete task that was not
-                        # pending").
+                        harvest.take(collect(running, 0)[0], last=True)
+                        # Our own executor is closed, which ends all. One that stays open for others gets a
+                        # little time; what takes longer writes rows that the next run finds. Cancelling a
+                        # Ray task that ends at the same moment makes Ray abort this very process ("Tried to
+                        # complete task that was not pending").
                         if runner is executor:
-                            concurrent.futures.wait(running)
-        except KeyboardInterrupt:
+                            concurrent.futures.wait(running, DRAIN)
+        except KeyboardInterrupt as stop:
             text = (
                 f"interrupted: {summary.n_committed:,} of {plan.n_trials:,} trials are committed "
                 f"in {store.uri}; run the same sweep again to go on"
             )
             display.say(text)
-            raise KeyboardInterrupt(text) from None
+            raise type(stop)(text) from None
         summary.seconds = clock() - began
         if error := harvest.error():
             raise error

@@ -50,6 +50,7 @@ class Block:
     sha256: str
     bodies: Mapping[str, Body]
     _mapped: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    _sound: set[Path] = field(default_factory=set, repr=False, compare=False)
 
     def map(self, name: str, shape: tuple[int, int]) -> np.ndarray:
         """Return a field's values as a read-only, aligned (n_bars, n_assets) view of the file, uncopied.
@@ -95,10 +96,23 @@ class Block:
         if found != self.sha256:
             raise damaged(f"its bytes changed: sha256 {found[:16]}… instead of {self.sha256[:16]}…")
 
+    def check_unchanged(self) -> None:
+        """Make sure that the values are what was written; they are read where size or time of the file
+        changed since.
+
+        Raises
+        ------
+        PanelError
+            If the file is missing or cut, or any value changed.
+        """
+        self.check_size()
+        self._check_once()
+
     def _check_once(self) -> None:
         """Compare the values of all fields with their page checksums, once per node and state of the file."""
         stamp = self._stamp()
-        if stamp.exists():
+        if stamp in self._sound or stamp.exists():
+            self._sound.add(stamp)
             return
         file = np.memmap(self.path, dtype=np.uint8, mode="r")
         faults = []
@@ -108,6 +122,7 @@ class Block:
                 faults.append(f"field {name!r}: checksum {found:08x} instead of {body.crc32:08x}")
         if faults:
             raise damaged(f"{self.path} is damaged", faults)
+        self._sound.add(stamp)
         # Without a writable cache folder every process checks for itself: slower, not wrong.
         with contextlib.suppress(OSError):
             stamp.parent.mkdir(parents=True, exist_ok=True)

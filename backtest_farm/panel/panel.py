@@ -571,6 +571,17 @@ class Panel:
 
         return tidy(read_field(name, values, self.timestamps, self.symbols, available, lag))
 
+    def check_files(self) -> None:
+        """Make sure that all files of the snapshot are what was opened, while they are in use.
+
+        Raises
+        ------
+        PanelError
+            If one is missing or cut, or holds other values.
+        """
+        for block in self._manifest.blocks:
+            block.check_unchanged()
+
     def check(self) -> Report:
         """Read every file of the snapshot in full and check its bytes and its bars.
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import pkgutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,8 @@ from backtest_farm.farm.loop import in_short
 from backtest_farm.kernel.summary import METRICS
 from backtest_farm.panel import Panel
 from backtest_farm.spec import Keep
-from backtest_farm.store import StudyStore, compact
+from backtest_farm.storage import open_storage
+from backtest_farm.store import StudyStore, compact, repair
 from backtest_farm.sweep import Plan
 
 if TYPE_CHECKING:
@@ -30,6 +31,14 @@ if TYPE_CHECKING:
 
 SMALLER_IS_BETTER = frozenset({"volatility", "turnover", "costs", "kurtosis", "orders", "fills"})
 """Metrics of which the smallest values lead a ranking; drawdown is negative, so its largest lead."""
+
+
+ENDED = ("crashed", "timeout", "oom")
+"""Statuses of trials that ended the process that ran them; another time they may come through."""
+
+
+_PART_ROWS = 2**18
+"""Rows that a query over all trials is given at a time."""
 
 
 def analysis(name: str) -> Callable[..., Any]:
@@ -47,7 +56,7 @@ class Study:
         self._store = store
         self._run = run or RunSummary()
         self.plan = Plan.from_json(store.spec_json)
-        self._rows: tuple[list[str], pa.Table] | None = None
+        self._rows: tuple[list[Any], pa.Table] | None = None
         self._job: SweepJob | None = None
 
     @classmethod
@@ -92,10 +101,27 @@ class Study:
         error, digest, the axes by their dotted paths (null where a trial has no such parameter), bars,
         bars_per_year, segment_bars, the metrics (null where a trial failed, NaN where undefined), the reason
         counters, and per-segment sums of returns.
+
+        The rows are those that were committed at the time of the call, also when a sweep is running. Files
+        are mapped, and checked once by this process; a query reads the columns that it names.
         """
         import polars as pl
+        from polars.io.plugins import register_io_source
 
-        return pl.LazyFrame(self._table())
+        table = self._table()
+
+        def read(
+            columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_rows: int | None
+        ) -> Iterator[pl.DataFrame]:
+            wanted = table if columns is None else table.select(columns)
+            # Whoever streams a large study sees part after part of it.
+            for first in range(0, min(table.num_rows, n_rows or table.num_rows), _PART_ROWS):
+                rows = min(_PART_ROWS, (n_rows or table.num_rows) - first)
+                part = pl.DataFrame(wanted.slice(first, rows).combine_chunks())
+                yield part if predicate is None else part.filter(predicate)
+
+        schema = pl.DataFrame(table.slice(0, 0)).schema
+        return register_io_source(read, schema=schema, is_pure=True)
 
     def best(self, n: int = 20, by: str = "sharpe") -> pl.DataFrame:
         """Return the `n` leading trials by a metric, best first; ties go to the lower trial number.
@@ -192,7 +218,9 @@ class Study:
         kept = self._store.get_curve(row["key"])
         return self.replay(row["trial"]).equity if kept is None else pl.DataFrame(kept)
 
-    def replay(self, trial: int | str, *, panel: Panel | str | os.PathLike[str] | None = None) -> Result:
+    def replay(
+        self, trial: int | str, *, panel: Panel | str | os.PathLike[str] | None = None, anew: bool = False
+    ) -> Result:
         """Run one trial again, with curve and ledger, and check it against the stored digest.
 
         Parameters
@@ -201,6 +229,8 @@ class Study:
             Number or key.
         panel : Panel, str or path, optional
             Where the sweep's data is now, if it moved; it must hold the same data.
+        anew : bool, default False
+            Call ``signal`` of a class of one's own again, instead of taking what this machine keeps of it.
 
         Raises
         ------
@@ -211,9 +241,14 @@ class Study:
         """
         row = self.trial(trial)
         number = row["trial"]
+        if row["status"] in ENDED:
+            raise InputError(
+                f"trial {number} ended the process that ran it ({row['error']}), and would end this one",
+                hint="mend it, then run the sweep again with retry_failed=True (--retry-failed)",
+            )
         job, spec = self._ready(_opened(panel)), self.plan.trial(row["trial"])
         try:
-            result = run_one(job.panel, job.window, spec, self.plan.universe(number), job.depth)
+            result = run_one(job.panel, job.window, spec, self.plan.universe(number), job.depth, not anew)
         except FarmError:
             raise
         except Exception as error:
@@ -224,12 +259,18 @@ class Study:
         if result.digest != row["digest"]:
             raise StoreError(
                 f"trial {number} gives digest {result.digest[:12]} now, but {row['digest'][:12]} is stored",
-                hint="package or machine changed what comes out: run the sweep into a new study and compare"
+                hint="package or machine changed what comes out, or a strategy of one's own draws, looks at "
+                "the clock or keeps state: run the sweep into a new study and compare (study diff)"
                 if row["status"] == "ok"
                 else "it failed when it ran: run the sweep again with retry_failed=True (--retry-failed)",
             )
         result.check_ledger()
         return result
+
+    @property
+    def uri(self) -> str:
+        """Where the study is."""
+        return self._store.uri
 
     @property
     def digest(self) -> str:
@@ -254,7 +295,7 @@ class Study:
             "trials": self.plan.n_trials,
             "committed": committed,
             "ok": states["ok"],
-            "error": states["error"],
+            **{name: states[name] for name in ("error", *ENDED)},
             "executed": run.n_executed,
             "reused": committed - run.n_executed - run.n_duplicates,
             "duplicates": run.n_duplicates,
@@ -296,7 +337,8 @@ class Study:
     def verify(
         self, sample: int = 0, *, panel: Panel | str | os.PathLike[str] | None = None
     ) -> dict[str, Any]:
-        """Check everything: the chain of commits, every file against its hash, rows against the plan.
+        """Check everything: the chain of commits, every file against its hash, every atom's rows against the
+        hash that was committed, their keys against the plan; and whether any atom gave two results.
 
         Parameters
         ----------
@@ -309,7 +351,8 @@ class Study:
         -------
         dict
             What was checked: ``commits``, ``sweeps``, ``fragments``, ``bytes``, ``rows``, ``replayed`` (trial
-            numbers), and ``unused``: files that no record counts, left by interruptions and retries.
+            numbers), ``unused``: files that no record counts, left by interruptions and retries, and
+            ``quarantined``: damaged files that were set aside.
 
         Raises
         ------
@@ -322,6 +365,46 @@ class Study:
             raise InputError(f"sample is {sample!r}: give a whole number of trials, 0 or more")
         panel = _opened(panel)
         return analysis("audit:verify")(self, self._store, sample, panel)
+
+    @staticmethod
+    def repair(path: str | os.PathLike[str], *, dry_run: bool = False) -> dict[str, Any]:
+        """Mend a study whose log, rows or kept curves are damaged or missing.
+
+        What holds by its hash is kept, in a new record where the log is damaged; rows that no record tells of
+        any more are found again in their files. Damaged files are moved into ``quarantine/`` in the study,
+        nothing is deleted. Trials whose rows are lost run again with the next run of their sweep.
+
+        Parameters
+        ----------
+        path : str or path
+            The study.
+        dry_run : bool, default False
+            Say what would be done, and change nothing.
+
+        Returns
+        -------
+        dict
+            ``fault``, what was wrong with the log, or empty; ``set_aside``, files; ``rows`` that count now;
+            of these ``rebuilt`` ones, which counted no more, and ``lost`` ones, which have to run again;
+            ``unread``, sweeps whose frozen text is missing or damaged.
+
+        Raises
+        ------
+        StoreError
+            If there is no study, something runs on it, or a later version wrote it.
+        """
+        return repair(open_storage(path), Plan.from_json, dry_run)
+
+    def explain(self) -> list[dict[str, Any]]:
+        """Return where two results of an atom differ, for each atom of any sweep that gave two.
+
+        Returns
+        -------
+        list of dict
+            ``sweep``, ``atom``; ``trial``, ``column`` and the two values (``counts``, ``other``) of the first
+            cell that differs; how many ``trials``, and which ``columns`` differ; the two ``files``.
+        """
+        return analysis("audit:explain")(self._store)
 
     def compact(self) -> dict[str, int]:
         """Merge the small files of all sweeps of the study into few large ones, which open faster.
@@ -343,18 +426,57 @@ class Study:
         """
         return compact(self._store)
 
-    def export(self, path: str | os.PathLike[str]) -> int:
+    def export(self, path: str | os.PathLike[str], kind: str | None = None) -> int:
         """Write all rows to one file and return their number; see `backtest_farm.analysis.export.export`.
 
         Parameters
         ----------
         path : str or path
-            Ends in ``.parquet``, ``.arrow`` or ``.csv``. A CSV file has no segment columns, and a text in it
-            that a spreadsheet would take for a formula starts with an apostrophe.
+            Ends in ``.parquet``, ``.arrow``, ``.csv``, or ``.delta`` for a Delta table. A CSV file has no
+            segment columns, and a text in it that a spreadsheet would take for a formula starts with an
+            apostrophe.
+        kind : {"parquet", "arrow", "csv", "delta"}, optional
+            The format, where the path does not end in it.
         """
         if not isinstance(path, str | os.PathLike):
             raise InputError(f"{path!r} is no file to write", hint="give its path")
-        return analysis("export:export")(self.trials(), Path(path))
+        return analysis("export:export")(self.trials(), Path(path), kind)
+
+    def diff(
+        self, a: int | str | None = None, b: int | str | None = None, other: Any = None, **panels: Any
+    ) -> dict[str, Any]:
+        """Compare two trials, or two studies.
+
+        Parameters
+        ----------
+        a, b : int or str, optional
+            Two trials, by number or key; `b` is one of `other` where that is given, and `a` there when left
+            out. Without any the studies are compared.
+        other : Study, str or path, optional
+            Another study, or another sweep of this one.
+        panel, other_panel : Panel, str or path, optional
+            As in `replay`.
+
+        Returns
+        -------
+        dict
+            Of trials: ``trials``; ``same`` (equal digests); ``inputs`` and ``data``, what differs in what
+            they were given; ``decision``, ``fill`` and ``bar``, the first decision, fill and bar of the
+            curves that differ, found by running both again; ``outcomes``; ``pnl``, the difference of final
+            equity (b less a) by symbol; and ``equity``, its parts that belong to no symbol beside.
+
+            Of studies: ``stores``, ``inputs``, ``counts``; ``matched by``, the columns that find a trial in
+            the other study where its key is not there; ``changed`` (pairs), ``only in a``, ``only in b``;
+            ``metrics``, how far each moved.
+
+        Raises
+        ------
+        InputError
+            If a trial is unknown or failed, or there is nothing to compare with.
+        StoreError
+            If a replay's digest is not the stored one.
+        """
+        return analysis("diff:diff")(self, a, b, other, **panels)
 
     def provenance(self) -> dict[str, Any]:
         """Return where the rows come from: panel, sweeps, numerics, commits, hosts, versions."""
@@ -371,11 +493,13 @@ class Study:
 
     def _table(self) -> pa.Table:
         self._store.refresh()
-        there = [one.sha256 for one in self._store.committed().values()]
+        stamp = self._store.checked.stamp
+        there = [(one.sha256, stamp(one.name)) for one in self._store.committed().values()]
         if not there:
             raise StoreError(f"{self._store.uri} holds no rows yet", hint="run the sweep first")
         if self._rows is None or self._rows[0] != there:
-            self._rows = there, pa.concat_tables(self._store.tables())
+            # Mapped, not read; a version that knew fewer columns leaves nulls in the others.
+            self._rows = there, pa.concat_tables(self._store.tables(), promote_options="default")
         return self._rows[1]
 
     def _ready(self, panel: Panel | None) -> SweepJob:

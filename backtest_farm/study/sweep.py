@@ -124,6 +124,7 @@ class Sweep:
         address: str | None = None,
         progress: bool = True,
         shard_seconds: float | None = None,
+        deadline: float | None = None,
     ) -> Study:
         """Run every trial that the study does not hold yet.
 
@@ -151,6 +152,10 @@ class Sweep:
             Show progress on standard error.
         shard_seconds : float, optional
             Seconds of work per task instead of a calibrated value; results do not depend on it.
+        deadline : float, optional
+            Seconds that up to 256 trials, which run together, may take before their process is killed. Then
+            they are tried apart, and those that take longer alone get the status ``timeout``. Only Ray's
+            workers can be killed: ``auto`` takes Ray then, ``inline`` is refused.
 
         Returns
         -------
@@ -160,11 +165,11 @@ class Sweep:
         ------
         InputError, PanelError, StoreError, PlatformError
         KeyboardInterrupt
-            After Ctrl-C: everything committed stays, and the same call goes on from there.
+            After Ctrl-C or SIGTERM: everything committed stays, and the same call goes on from there.
         """
         plan, panel, window = self._frozen()
         if here := [each.spec_name for each in plan.own_strategies if not is_importable(type(each))]:
-            if executor == "ray" or address is not None:
+            if executor == "ray" or address is not None or deadline is not None:
                 raise InputError(
                     f"{here[0]} can run in this process alone: no worker can import it",
                     hint="write it into a file beside the notebook or script, and import it from there",
@@ -187,6 +192,8 @@ class Sweep:
             retry_failed=retry_failed,
             dedup=dedup,
             shard_seconds=shard_seconds,
+            deadline=deadline,
+            check_data=panel.check_files,
         )
         study = Study(StudyStore.open(store, plan.sweep_id), summary)
         study.keep_curves(self.spec.keep, panel)

@@ -17,7 +17,8 @@ def ray_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def ray_executor(ray_home: Path) -> Iterator:
-    """Two workers on a node of our own; HOME is private, and nothing of RAY_* comes in from outside."""
+    """Two workers on a node of our own, which has room for four; HOME is private, and nothing of RAY_* comes
+    in from outside."""
     from backtest_farm.cache import cache_root
     from backtest_farm.farm.ray.executor import RayExecutor
 
@@ -31,6 +32,6 @@ def ray_executor(ray_home: Path) -> Iterator:
         # The kernel need not be compiled anew for a new HOME.
         patch.setenv("BACKTEST_FARM_CACHE", str(cache_root()))
         patch.setenv("HOME", str(ray_home))
-        executor = RayExecutor(workers=2)
-        yield executor
-        executor.close()
+        node = RayExecutor(workers=4)
+        yield RayExecutor(workers=2)
+        node.close()

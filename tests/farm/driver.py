@@ -17,7 +17,7 @@ if __name__ == "__main__":
         plan = FakePlan(spec_json, int(n_atoms), sweep_id)
         how = {"executor": executor, "workers": workers, "address": address or None}
         run_sweep(plan, store, job=job, extend=True, display=choose_progress(True), **how)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        sys.exit(getattr(stop, "exit_code", 130))
     finally:
         print("ray" in sys.modules)

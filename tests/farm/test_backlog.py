@@ -145,6 +145,8 @@ def test_what_is_left_to_run_is_known_beforehand(tmp_path: Path) -> None:
 def test_a_damaged_source_is_never_copied_from(tmp_path: Path) -> None:
     run(sweep(tmp_path / "s", FIRST))
     [file] = (tmp_path / "s" / "fragments").glob("*-000015-*")
-    file.write_bytes(file.read_bytes()[:-1])
+    data = bytearray(file.read_bytes())
+    data[100] ^= 1
+    file.write_bytes(data)
     with pytest.raises(StoreError, match=r"000015.* is damaged"):
         run(second(tmp_path / "s"), extend=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from backtest_farm.farm import InlineExecutor
-from backtest_farm.farm.interrupts import held_back
+from backtest_farm.farm.interrupts import Terminated, as_it_was, held_back, terminable
 from backtest_farm.store import StudyStore
 from tests.farm.cases import PER_ATOM, Driver, FakeSweep, executions, fragments, run, sweep
 
@@ -41,13 +42,14 @@ def request_in(tmp_path: Path, executor: str) -> FakeSweep:
     return sweep(tmp_path / "s", N_ATOMS, seconds=0.02 if executor == "inline" else 0.05)
 
 
-def test_ctrl_c_inline(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_stop_inline(tmp_path: Path, number: signal.Signals, code: int) -> None:
     request = request_in(tmp_path, "inline")
     driver = Driver(request, "inline", tmp_path)
     driver.wait_until_committed()
-    driver.process.send_signal(signal.SIGINT)
+    driver.process.send_signal(number)
     out, err = driver.process.communicate(timeout=10)
-    assert (driver.process.returncode, out.strip()) == (130, "False"), err
+    assert (driver.process.returncode, out.strip()) == (code, "False"), err
     committed = len(fragments(tmp_path / "s"))
     assert re.search(rf"interrupted: {committed * PER_ATOM} of 480 trials .* run the same sweep again", err)
     assert "Traceback" not in err
@@ -73,6 +75,33 @@ def test_ctrl_c_ray(tmp_path: Path, ray_executor) -> None:
     assert driver.survivors() == []
     assert not (tmp_path / "home" / ".ray").exists()
     resume_and_compare(tmp_path, request, ray_executor)
+
+
+def test_sigterm_twice_ray(tmp_path: Path, ray_executor) -> None:
+    request = request_in(tmp_path, "ray")
+    driver = Driver(request, "ray", tmp_path)
+    driver.wait_until_committed()
+    driver.process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    driver.process.send_signal(signal.SIGINT)
+    _, err = driver.process.communicate(timeout=20)
+    assert driver.process.returncode in (143, 130) and "Traceback" not in err, err
+    assert driver.survivors() == []
+    resume_and_compare(tmp_path, request, ray_executor)
+
+
+def test_sigterm_while_ray_starts(tmp_path: Path) -> None:
+    driver = Driver(request_in(tmp_path, "ray"), "ray", tmp_path)
+    while not driver.process.stderr.readline().startswith("starting Ray"):
+        assert driver.process.poll() is None
+    # Some of its processes are there by then, and none of ours.
+    while not driver.survivors(timeout=0, spare=r".*driver\.py"):
+        time.sleep(0.01)
+    driver.process.send_signal(signal.SIGTERM)
+    _, err = driver.process.communicate(timeout=20)
+    assert driver.process.returncode == 143, err
+    assert err.splitlines()[-1].startswith("interrupted: 0 of 480 trials") and "Traceback" not in err
+    assert driver.survivors() == []
 
 
 @pytest.mark.parametrize("executor", ["inline", "ray"])
@@ -119,6 +148,25 @@ def test_a_signal_waits_for_the_end_of_a_commit() -> None:
     with held_back():
         done.append("quiet")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_sigterm_is_a_wish_to_stop_where_nobody_minds_it() -> None:
+    with pytest.raises(Terminated), terminable(), held_back():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+    try:
+        with terminable():
+            signal.raise_signal(signal.SIGTERM)
+        with as_it_was():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Terminated), as_it_was():
+            sys.exit(15)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [1, 1], "a handler of somebody else is left alone, and put back"
 
 
 def test_outside_the_main_thread_signals_are_left_alone() -> None:

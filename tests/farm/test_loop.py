@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backtest_farm.errors import PanelError
 from backtest_farm.farm import SweepRequest
 from backtest_farm.farm.loop import (
     Pace,
@@ -21,7 +22,7 @@ from backtest_farm.farm.loop import (
     shard_seconds,
     shard_size,
 )
-from backtest_farm.farm.worker import Receipt, Task
+from backtest_farm.farm.worker import QUARANTINE, Receipt, Task
 from tests.farm.cases import sweep
 
 seconds = st.floats(0, 1e9, allow_nan=False)
@@ -106,9 +107,9 @@ def executor(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     return Recorder(monkeypatch)
 
 
-def run(atoms, executor: Recorder, n_atoms: int):
+def run(atoms, executor: Recorder, n_atoms: int, lost=pytest.fail):
     pace = Pace(n_atoms, executor.workers, executor.longest_shard)
-    return schedule(sweep("/nowhere"), map(Task, atoms), executor, pace, {})
+    return schedule(sweep("/nowhere"), map(Task, atoms), executor, pace, {}, lost)
 
 
 def test_every_atom_is_run_once_with_bounded_flight(executor: Recorder) -> None:
@@ -138,11 +139,62 @@ def test_an_empty_iterator_ends_at_once(executor: Recorder) -> None:
     assert list(run(iter(()), executor, 0)) == []
 
 
-def test_a_shard_that_lost_its_worker_fails_all_its_atoms() -> None:
+def test_a_shard_that_lost_its_worker_is_told_with_its_tasks() -> None:
     lost: Future[list[Receipt]] = Future()
     lost.set_exception(RuntimeError("the worker died\nlong story"))
-    running: Running = {lost: (Task(4), Task(5)), Future(): (Task(6),)}
-    receipts = collect(running, 1.0)
-    assert [receipt.atom for receipt in receipts] == [4, 5]
-    assert {receipt.error.message for receipt in receipts} == {"WorkerLost: RuntimeError: the worker died"}
-    assert list(running.values()) == [(Task(6),)] and collect(running, 0) == []
+    done: Future[list[Receipt]] = Future()
+    done.set_result([Receipt(7)])
+    running: Running = {lost: (Task(4), Task(5)), Future(): (Task(6),), done: (Task(7),)}
+    assert collect(running, 1.0) == ([Receipt(7)], [((Task(4), Task(5)), "RuntimeError: the worker died")])
+    assert list(running.values()) == [(Task(6),)] and collect(running, 0) == ([], [])
+
+
+class Losing(Recorder):
+    """Loses the worker of each shard that holds atom 5, the first `times` times."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, times: int) -> None:
+        super().__init__(patch)
+        self.times = times
+
+    def wait(self, shards: Iterable[Future], timeout: float, return_when: str) -> tuple[set, set]:
+        oldest = next(iter(self.running))
+        if self.times and 5 in [task.atom for task in self.running[oldest]]:
+            self.times -= 1
+            del self.running[oldest]
+            oldest.set_exception(RuntimeError("the worker died"))
+            return {oldest}, set(self.running)
+        return super().wait(shards, timeout, return_when)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_what_lost_its_worker_is_done_again_alone_and_then_in_quarantine(
+    monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    executor, told = Losing(monkeypatch, times), []
+    batches = run(iter(range(40)), executor, 40, told.append)
+    assert sorted(receipt.atom for batch in batches for receipt in batch) == list(range(40))
+    [first, *others] = [tasks for tasks in executor.shards if 5 in [task.atom for task in tasks]]
+    assert [task.attempt for task in first] == [0] * len(first)
+    assert others == [(Task(5, attempt=attempt),) for attempt in range(1, times + 1)]
+    assert told == ["RuntimeError: the worker died"] * times
+    assert [task.attempt >= QUARANTINE for [task] in others] == [False, True, True][:times]
+
+
+def test_what_loses_every_worker_fails_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = Losing(monkeypatch, times=99)
+    receipts = [receipt for batch in run(iter(range(40)), executor, 40, print) for receipt in batch]
+    [failed] = [receipt for receipt in receipts if receipt.error]
+    assert (failed.atom, failed.attempt, executor.times) == (5, 4, 95)
+    assert failed.error.message == "WorkerLost: RuntimeError: the worker died"
+
+
+def test_data_that_changed_ends_the_loop_before_anything_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lost(why: str) -> None:
+        raise PanelError("prices.parquet is missing")
+
+    executor = Losing(monkeypatch, times=99)
+    with pytest.raises(PanelError):
+        list(run(iter(range(40)), executor, 40, lost))
+    assert executor.times == 98

@@ -15,6 +15,7 @@ import pytest
 from backtest_farm.errors import FarmError, PanelError, PlatformError
 from backtest_farm.farm.ray import executor as ray_room
 from backtest_farm.farm.ray.environment import ray_environment
+from backtest_farm.store import StudyStore
 from tests.farm.cases import Driver, executions, fragments, run, sweep
 
 
@@ -75,17 +76,37 @@ def test_a_worker_killed_mid_work_is_replaced(tmp_path: Path, ray_executor, coun
     assert fragments(tmp_path / "s") == fragments(tmp_path / "inline")
 
 
-def test_an_atom_that_always_kills_ends_the_sweep_with_its_number(
+def test_of_an_atom_that_always_kills_each_trial_is_a_row(
     tmp_path: Path, ray_executor, capfd: pytest.CaptureFixture
 ) -> None:
-    with pytest.raises(FarmError, match=r"1 of 12 atoms failed, 44 trials[\s\S]*atom 5: WorkerLost"):
-        run(
-            sweep(tmp_path / "s", 12, kill_always=[5]),
-            executor=ray_executor,
-            shard_seconds=1e-6,
-        )
-    assert len(fragments(tmp_path / "s")) == 11
+    summary = run(sweep(tmp_path / "s", 12, kill_always=[5]), executor=ray_executor, shard_seconds=1e-6)
+    assert (summary.n_committed, summary.n_failed, summary.n_lost) == (48, 4, 2)
+    statuses = StudyStore.open(tmp_path / "s").rows(5)["status"].to_pylist()
+    assert statuses == ["oom"] * 4, "as when the system kills for memory"
     assert capfd.readouterr() == ("", ""), "the terminal is ours"
+
+
+def test_data_that_goes_missing_ends_the_sweep_in_its_own_words(tmp_path: Path, ray_executor) -> None:
+    data = tmp_path / "prices"
+    data.touch()
+    committed = []
+
+    def check_data() -> None:
+        committed.append(1)
+        raise PanelError("prices is missing")
+
+    # SIGBUS is how a process ends that reads a mapped file after its end.
+    request = sweep(tmp_path / "s", 60, seconds=0.02, data=str(data), ends={"200": "SIGBUS"})
+    with pytest.raises(PanelError, match="prices is missing"):
+        run(request, executor=ray_executor, shard_seconds=1e-6, check_data=check_data)
+    assert len(committed) == 1 and 0 < len(fragments(tmp_path / "s")) < 60
+    request = sweep(tmp_path / "t", 200, seconds=0.02, data=str(data))
+    killer = threading.Timer(1.0, data.unlink)
+    killer.start()
+    with pytest.raises(PanelError, match=r"prices is missing, but the snapshot needs it"):
+        run(request, executor=ray_executor, shard_seconds=0.05)
+    assert 0 < len(fragments(tmp_path / "t")) < 200
+    killer.join()
 
 
 def test_a_cluster_is_joined_by_its_address_and_left_running(tmp_path: Path, ray_executor) -> None:
@@ -128,7 +149,7 @@ def test_the_environment_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     before = dict(os.environ)
     with ray_environment(own_node=True):
         token = os.environ["RAY_AUTH_TOKEN"]
-        assert {"RAY_task_oom_retries": "2", "RAY_worker_niceness": "0"}.items() <= dict(os.environ).items()
+        assert {"RAY_worker_niceness": "0"}.items() <= dict(os.environ).items()
     assert dict(os.environ) == before
     with ray_environment(own_node=True):
         assert os.environ["RAY_AUTH_TOKEN"] == token, "Ray keeps the first one it has read"

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from backtest_farm.errors import InputError
 from backtest_farm.farm import rows
+from backtest_farm.identity import digest
 from backtest_farm.kernel.state import COUNTERS, SEGMENTS
 from backtest_farm.kernel.summary import METRICS
 
@@ -40,13 +40,15 @@ def test_broken_trials_have_no_metrics_but_counts_and_a_digest() -> None:
 
 
 def test_what_raised_is_a_row_of_nulls_whose_digest_knows_the_class_alone() -> None:
-    one, other = rows.failed(ValueError("bar 3\nlong story"), 2), rows.failed(ValueError("bar 4"), 1)
+    one, other = rows.failed("error", "ValueError: bar 3", 2), rows.failed("error", "ValueError: bar 4", 1)
     assert one.schema == rows.OUTCOME and one.num_rows == 2
     assert one["error"].to_pylist() == ["ValueError: bar 3"] * 2
     assert {*one["digest"].to_pylist()} == {*other["digest"].to_pylist()}
-    assert one["digest"][0] != rows.failed(KeyError("bar 3"), 1)["digest"][0]
+    assert one["digest"][0] != rows.failed("error", "KeyError: bar 3", 1)["digest"][0]
+    assert one["digest"][0] != rows.failed("crashed", "ValueError: bar 3", 1)["digest"][0]
+    assert one["digest"][0].as_py() == digest(["error", "ValueError"]), "as rows of older studies have it"
     assert all(one[name].null_count == 2 for name in (*METRICS, *COUNTERS, "segment_sum"))
-    assert len(rows.failed(InputError("x" * 1000), 1)["error"][0].as_py()) == 200
+    assert len(rows.failed("error", "x" * 1000, 1)["error"][0].as_py()) == 200
 
 
 def test_outcomes_are_found_by_key_in_any_source() -> None:

@@ -13,8 +13,9 @@ import pytest
 from backtest_farm.errors import FarmError, InputError, PanelError, StoreError
 from backtest_farm.farm.executor import quickest
 from backtest_farm.farm.run import _choose_executor
-from backtest_farm.store import StudyStore
+from backtest_farm.store import StudyStore, write_fragment
 from tests.farm.cases import DRIVER, executions, fragments, run, sweep
+from tests.farm.fake_job import FakeJob
 
 
 @pytest.fixture
@@ -53,13 +54,44 @@ def test_resume_runs_only_what_is_missing(tmp_path: Path, counted: Path) -> None
     whole = fragments(tmp_path / "s")
     log = sorted((tmp_path / "s" / "log").iterdir())
     log[-1].unlink()
-    there = set(fragments(tmp_path / "s"))
-    assert there < set(range(40))
+    lost = sorted(set(range(40)) - set(fragments(tmp_path / "s")))[::2]
+    [(tmp_path / "s" / whole[atom]).unlink() for atom in lost]
     [file.unlink() for file in counted.iterdir()]
     summary = run(request)
-    assert dict(executions(counted)) == {atom: 1 for atom in range(40) if atom not in there}
-    assert summary.n_new == 4 * (40 - len(there))
+    assert dict(executions(counted)) == dict.fromkeys(lost, 1) and lost, "the others were finished already"
+    assert summary.n_new == 4 * len(lost)
     assert fragments(tmp_path / "s") == whole
+
+
+def test_what_a_start_finds_is_said(tmp_path: Path, capsys) -> None:
+    request = sweep(tmp_path / "s")
+    run(request)
+    whole = fragments(tmp_path / "s")
+    (tmp_path / "s" / whole[3]).write_bytes(b"")
+    sorted((tmp_path / "s" / "log").iterdir())[-1].unlink()
+    (tmp_path / "s" / whole[7]).unlink(missing_ok=True)
+    run(request, progress=True)
+    said = capsys.readouterr().err
+    assert "found finished but uncommitted, and taken in" in said
+    assert "moved to quarantine/ (fragments/" in said
+    assert fragments(tmp_path / "s") == whole
+
+
+def test_two_results_for_an_atom_end_the_run_after_all_else_is_done(tmp_path: Path, capsys) -> None:
+    request = sweep(tmp_path / "s")
+    store = StudyStore.create(request.store, request.sweep_id, request.spec_json)
+    rows = FakeJob(request.spec_json).run_atom(5).table
+    other = rows.set_column(rows.column_names.index("sharpe"), "sharpe", [[0.5] * 4])
+    first = write_fragment(store.storage, store.sweep_id, 5, other)
+    store.commit([first])
+    written = write_fragment(store.storage, store.sweep_id, 5, rows)
+    with pytest.raises(StoreError, match=r"is flagged[\s\S]*atom 5 gave[\s\S]*study explain"):
+        run(request)
+    now = StudyStore.open(request.store)
+    assert len(now.committed()) == 40 and now.impure() == {5: (first, written)}
+    with pytest.raises(StoreError, match="is flagged"):
+        run(request, progress=True)
+    assert "nothing to do" in capsys.readouterr().err
 
 
 def test_a_finished_sweep_does_nothing_and_needs_no_ray(tmp_path: Path, counted: Path) -> None:

@@ -102,6 +102,35 @@ def test_files_are_checked_once_per_node(small: Panel, monkeypatch: pytest.Monke
     assert sums.count(values) == 10
 
 
+def test_files_in_use_are_read_again_only_when_they_changed(
+    small: Panel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel = Panel.open(small.path)
+    panel.check_files()
+    sums: list[int] = []
+    crc32 = block_module.zlib.crc32
+    monkeypatch.setattr(block_module.zlib, "crc32", lambda data: sums.append(len(data)) or crc32(data))
+    values = 8 * 5 * 3
+    panel.check_files()
+    assert sums.count(values) == 0
+    os.utime(block(small))
+    panel.check_files()
+    panel.check_files()
+    assert sums.count(values) == 5
+    flip(block(small), file_of(small, "close").bodies["close"].offset + 17)
+    for _ in range(2):
+        with pytest.raises(PanelError, match="is damaged"):
+            panel.check_files()
+    flip(block(small), file_of(small, "close").bodies["close"].offset + 17)
+    panel.check_files()
+    cut(block(small))
+    with pytest.raises(PanelError, match="it was cut or changed"):
+        panel.check_files()
+    block(small).unlink()
+    with pytest.raises(PanelError, match="is missing"):
+        panel.check_files()
+
+
 def test_an_unwritable_cache_costs_time_only(
     small: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

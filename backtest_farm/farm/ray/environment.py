@@ -20,8 +20,6 @@ _COMMON = {
 _OWN_NODE = {
     # Workers at nice 15 get a few per cent of a core that anything else wants.
     "RAY_worker_niceness": "0",
-    # Ray's own limit is none: a task that always runs out of memory would be tried for ever.
-    "RAY_task_oom_retries": "2",
     # Nobody scrapes a node that lives for one sweep, and its exporter makes every start a second longer.
     "RAY_enable_metrics_collection": "0",
     # Imported while the node still starts, so that the first tasks find them loaded.

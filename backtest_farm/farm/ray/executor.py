@@ -13,6 +13,7 @@ from typing import Any
 
 from backtest_farm.errors import PlatformError
 from backtest_farm.farm.executor import available_cores
+from backtest_farm.farm.interrupts import as_it_was
 from backtest_farm.farm.loop import LONGEST_SHARD, in_short
 from backtest_farm.farm.ray.environment import ray_environment
 from backtest_farm.farm.worker import Receipt, SweepRequest, Task
@@ -20,7 +21,6 @@ from backtest_farm.farm.worker import Receipt, SweepRequest, Task
 # Panels never enter the object store; receipts over 100 kB do. 75 MiB is the least that Ray accepts.
 _OBJECT_STORE_BYTES = 80 * 2**20
 _QUEUE_PER_WORKER = 3
-_RETRIES = 2
 
 
 class RayExecutor:
@@ -59,7 +59,8 @@ class RayExecutor:
             self._undo = stack.pop_all()
         self.workers = max(1, min(workers or n_cores, n_cores))
         self.queue = _QUEUE_PER_WORKER * self.workers
-        self._remote = self._ray.remote(num_cpus=1, max_retries=_RETRIES)(_make_task())
+        # The scheduling loop tries again what lost its worker; Ray would do so for ever when memory runs out.
+        self._remote = self._ray.remote(num_cpus=1, max_retries=0)(_make_task())
         # On a node of our own, workers look for modules exactly where this process does: a source checkout or
         # a strategy beside the notebook is found without being installed.
         self._paths = [os.path.abspath(path) for path in sys.path]
@@ -101,7 +102,8 @@ def _start(ray: Any, workers: int, address: str | None) -> None:
         _probe(address, trouble, hint)
     try:
         # log_to_driver=False: the terminal belongs to the progress display; Ray keeps its logs in files.
-        ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
+        with as_it_was():
+            ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
         raise PlatformError(f"{trouble}: {in_short(error)}", hint=hint) from error
 
