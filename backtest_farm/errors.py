@@ -41,7 +41,7 @@ class FarmError(Exception):
         parts += [f"  - {fault}" for fault in self.faults]
         if self.hint:
             parts.append(f"  -> {self.hint}")
-        return "\n".join(parts)
+        return plain("\n".join(parts))
 
 
 def _rebuild(kind: type[FarmError], message: str, faults: tuple, hint: str | None) -> FarmError:
@@ -64,6 +64,20 @@ class PlatformError(FarmError):
     """The machine or its software cannot do what is asked: memory, packages, Ray (exit code 3)."""
 
     exit_code = 3
+
+
+def plain(value: object) -> str:
+    """Return a value as text of which no character steers a terminal or turns the order of the others.
+
+    Control characters, escape sequences, marks of writing direction and halves of surrogate pairs become
+    what Python writes for them, such as ``\\x1b``; ends of lines stay.
+    """
+    return "\n".join(
+        line
+        if line.isprintable()
+        else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        for line in str(value).split("\n")
+    )
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

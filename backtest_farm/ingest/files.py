@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import glob
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +14,14 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from backtest_farm.errors import InputError
 from backtest_farm.ingest.csv_text import read_lines
 from backtest_farm.ingest.habits import Habits
 from backtest_farm.ingest.ledger import Ledger
+from backtest_farm.ingest.probe import CHUNK_ROWS, opened_parquet, probe, whole_parquet
 from backtest_farm.ingest.table import KEYS, Table, named_table
 
-_CHUNK_ROWS = 2**17
 _CSV = (".csv", ".txt", ".tsv", ".csv.gz", ".txt.gz", ".tsv.gz")
 _PARQUET = (".parquet", ".pq", ".parq")
 _PARQUET_MAGIC = b"PAR1"
@@ -75,10 +75,15 @@ def open_files(path: Path, habits: Habits, ledger: Ledger, held_bytes: int) -> t
         )
     stems = [_stem(file) for file in files]
     by_symbol = several and not all(_PERIOD.fullmatch(stem) for stem in stems)
-    held = sum(_holding_bytes(file, kinds[file]) for file in files) <= held_bytes
-    read_parquet = _whole_parquet if held else _parquet_pieces
+    if kinds[files[0]]:
+        held = probe(files, held_bytes)
+        read = _whole_parquet if held else _parquet_pieces
+    else:
+        # A Parquet file is soon read again, a CSV file is not.
+        held = sum(file.stat().st_size * (4 if file.suffix == ".gz" else 1) for file in files) <= held_bytes
+        read = _csv_tables
     pieces = [
-        _guarded(file, read_parquet if kinds[file] else _csv_tables, habits, stem if by_symbol else None)
+        _guarded(file, read, habits, stem if by_symbol else None)
         for file, stem in zip(files, stems, strict=True)
     ]
     return pieces, held
@@ -129,22 +134,11 @@ def _stem(path: Path) -> str:
     return re.sub(r"(\.(csv|txt|tsv|gz|parquet|pq|parq))+$", "", path.name, flags=re.IGNORECASE)
 
 
-def _holding_bytes(path: Path, is_parquet: bool) -> int:
-    """Return what holding a file weighs: a Parquet file is soon read again, a CSV file is not."""
-    if not is_parquet:
-        return path.stat().st_size * (4 if path.suffix == ".gz" else 1)
-    try:
-        footer = pq.read_metadata(path)
-    except (OSError, ValueError):  # reading it will say what is wrong
-        return 0
-    return footer.num_rows * footer.num_columns * 8 * 3
-
-
 def _guarded(path: Path, read: Callable[..., Iterator[Table]], habits: Habits, symbol: str | None) -> Piece:
     def tables(part: Part) -> Iterator[Table]:
         try:
             yield from read(path, part, habits, symbol)
-        except (pl.exceptions.PolarsError, OSError, EOFError, ValueError) as fault:
+        except (pl.exceptions.PolarsError, OSError, EOFError, ValueError, csv.Error, zlib.error) as fault:
             reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
             raise InputError(
                 f"{path} cannot be read: {reason}", hint="check that the file is whole"
@@ -154,16 +148,12 @@ def _guarded(path: Path, read: Callable[..., Iterator[Table]], habits: Habits, s
 
 
 def _whole_parquet(path: Path, part: Part, habits: Habits, symbol: str | None) -> Iterator[Table]:
-    frame = pl.read_parquet(path, glob=False)
+    frame = whole_parquet(path)
     yield named_table(frame, frame.columns, str(path), np.arange(frame.height), habits, symbol)
 
 
 def _parquet_pieces(path: Path, part: Part, habits: Habits, symbol: str | None) -> Iterator[Table]:
-    # pyarrow reads page after page; polars' streaming engine took more memory than all its rows.
-    texts = [
-        column.name for column in pq.read_schema(path) if column.type in (pa.string(), pa.large_string())
-    ]
-    with pq.ParquetFile(path, memory_map=True, pre_buffer=False, read_dictionary=texts) as file:
+    with opened_parquet(path) as file:
         empty = pl.DataFrame(pl.from_arrow(file.schema_arrow.empty_table()))
         whole = named_table(empty, empty.columns, str(path), np.empty(0, np.int64), habits, symbol)
         wanted = [
@@ -172,7 +162,7 @@ def _parquet_pieces(path: Path, part: Part, habits: Habits, symbol: str | None) 
             if own in empty.columns and _is_part_of(part, name, empty.schema[own])
         ]
         first = 0
-        for batch in file.iter_batches(_CHUNK_ROWS, columns=wanted, use_threads=False):
+        for batch in file.iter_batches(CHUNK_ROWS, columns=wanted, use_threads=False):
             frame = pl.DataFrame(pl.from_arrow(batch))
             rows = np.arange(first, first + frame.height)
             table = named_table(frame, frame.columns, str(path), rows, habits, symbol)

@@ -38,6 +38,7 @@ from backtest_farm.spec.wording import LineOf, Place, fault, refused, shown
 Stage = Literal["factor", "universe", "filter", "portfolio", "costs", "execution"]
 """What a parameter belongs to; trials are numbered with the first stage slowest."""
 
+_MAX_INTEGER = 2**63
 _IN_FILE = "file"
 """The context in which lists are axes."""
 
@@ -182,6 +183,8 @@ def placed(item: ErrorDetails, *above: int | str) -> InitErrorDetails:
 def _number(value: Any) -> Any:
     """Return whole floats and numpy scalars as plain numbers, anything else as it is."""
     if type(value) is int:  # the usual case, asked first: axes may hold a million of them
+        if abs(value) > _MAX_INTEGER:
+            raise fault("a whole number of more than 64 bits is not allowed")
         return value
     if isinstance(value, (np.number, np.bool_)):
         value = value.item()

@@ -18,14 +18,23 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from backtest_farm.errors import InputError
-from backtest_farm.spec.wording import Place
+from backtest_farm.spec.wording import Place, shown
+
+MAX_BYTES = 2**19
+"""How large a file may be: reading one takes seconds even so."""
 
 MAX_VALUES = 1_000_000
 """How large a file may be that is small only by its aliases."""
 
+MAX_ALIASES = 1_000
+"""How many aliases a file may have, by what looks like one."""
+
 MAX_DEPTH = 100
 """How deep brackets may be nested."""
 
+_MAX_INTEGER = 2**63
+_SHOWN = 200  # of what a parser says, which may repeat all of what it was given
+_ALIAS = re.compile(r"(?:^|[\s,\[{])\*[^\s,]")
 _OTHER_VERSION = re.compile(r"^%YAML\s+(?!1\.2\s*$)", re.MULTILINE)
 _HINTS = {"\\t": "indent with spaces: YAML does not allow tabs", "duplicate key": "write each key once"}
 
@@ -80,6 +89,8 @@ def read_yaml(path: str | Path) -> YamlFile:
         line = text.count("\n", 0, other.start()) + 1
         raise InputError(f"{path}:{line}: only YAML 1.2 is read", hint="remove the %YAML line")
     # Asked for first: the reader takes a long time to give up.
+    if sum(1 for _ in _ALIAS.finditer(text)) > MAX_ALIASES:
+        raise InputError(f"{path} has more than {MAX_ALIASES:,} aliases")
     if max(accumulate((each in "[{") - (each in "]}") for each in text), default=0) > MAX_DEPTH:
         raise InputError(f"{path}: brackets are nested too deeply")
     yaml = YAML(typ="safe", pure=True)
@@ -95,7 +106,7 @@ def read_yaml(path: str | Path) -> YamlFile:
     except YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), str(getattr(error, "problem", error))
         raise InputError(
-            f"{path}{f':{mark.line + 1}' if mark else ''}: not valid YAML: {problem}",
+            f"{path}{f':{mark.line + 1}' if mark else ''}: not valid YAML: {problem[:_SHOWN]}",
             hint=next((hint for sign, hint in _HINTS.items() if sign in problem), None),
         ) from None
     except RecursionError:
@@ -120,20 +131,35 @@ def _written_out(node: Node | None, sizes: dict[Node | None, float]) -> float:
 
 
 class _Constructor(SafeConstructor):
-    """Gives a line to what dates and numbers raise when they cannot be built, such as ``2017-13-01``."""
+    """Gives a line to what cannot be a date, a number or text, such as ``2017-13-01``."""
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
+            if isinstance(value, int) and abs(value) > _MAX_INTEGER:
+                raise ValueError("a whole number of more than 64 bits")
+            if isinstance(value, str):
+                value.encode()  # halves of surrogate pairs can be written, and nothing else takes them
+                if "\0" in value:
+                    raise ValueError("a NUL cannot stand in text")
+            return value
         except ValueError as error:
-            raise ConstructorError(None, None, f"{node.value!r}: {error}", node.start_mark) from None
+            raise ConstructorError(None, None, f"{shown(node.value)}: {error}", node.start_mark) from None
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            # No more than that is read: a path may also lead to something without an end.
+            text = file.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise InputError(
+                f"{path} has more than {MAX_BYTES >> 10} KiB",
+                hint="write long axes as {start: ..., stop: ..., step: ...}, and data into files of its own",
+            )
+        return text.decode("utf-8-sig")
     except FileNotFoundError:
         names = ", ".join(sorted(file.name for file in path.parent.glob("*.y*ml"))[:10])
         raise InputError(f"{path} does not exist", hint=f"YAML files there: {names or 'none'}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}", hint="give a file of UTF-8 text") from None

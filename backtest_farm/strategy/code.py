@@ -63,7 +63,7 @@ def find(name: str) -> Any:
             f"there is no module {module_name!r}",
             hint="put its file beside the sweep file, or its folder on PYTHONPATH",
         ) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"importing {module_name} failed: {type(error).__name__}: {error}") from error
     found: Any = module
     for part in attribute.split("."):

@@ -247,3 +247,38 @@ def test_a_ledger_that_does_not_rebuild_the_cash_is_noticed(panel, column) -> No
     amounts[t] += 1e-7 * result.cash
     with pytest.raises(InputError, match=f"do not rebuild the cash of bar {t} "):
         result.check_ledger()
+
+
+def test_what_each_symbol_added_makes_the_last_equity(result, panel) -> None:
+    pnl = result.pnl
+    assert all(pnl[name].abs().sum() > 0 for name in pnl.columns[1:])
+    assert result.cash + pnl["total"].sum() == pytest.approx(result.equity["equity"][-1], rel=1e-12)
+    cash = pnl.filter(pl.col("symbol").is_null())
+    financed = cash["total"].sum() + pnl["borrow"].sum()
+    assert cash.height == 1 and financed == pytest.approx(-result.equity["financing"].sum(), rel=1e-9)
+    assert pnl["dividends"].sum() == pytest.approx(result.equity["dividends"].sum(), rel=1e-9)
+    assert pnl["commission"].sum() == pytest.approx(-result.fills["commission"].sum(), rel=1e-12)
+
+
+def test_what_a_symbol_added_is_as_worked_out_by_hand(tmp_path) -> None:
+    # 10 at 10, half of it sold at 14, the rest at 15 and 4 sold short, 2 of them bought back at 12; last 13.
+    prices = [10.0, 10.0, 14.0, 15.0, 12.0, 13.0]
+    days = pl.date_range(pl.date(2024, 1, 1), pl.date(2024, 1, 6), eager=True)
+    rows = {"timestamp": days, "symbol": "A", **dict.fromkeys(("open", "high", "low", "close"), prices)}
+    panel = bf.Panel.build(pl.DataFrame(rows), tmp_path / "panel")
+    wanted = np.array([[10.0], [5.0], [-4.0], [-2.0], [-2.0], [-2.0]])
+    costs = bf.Costs(commission_bps=0, per_share=0.1, borrow_rate=panel.bars_per_year / 100)
+    made = bf.run(panel, wanted, unit="quantity", costs=costs)
+    symbol, cash = made.pnl.to_dicts()
+    assert symbol == pytest.approx(
+        {
+            "symbol": "A",
+            "realised": 5 * (14 - 10) + 5 * (15 - 10) + 2 * (15 - 12),
+            "open": 2 * (15 - 13),
+            "commission": -0.1 * (10 + 5 + 9 + 2),
+            "borrow": -(4 * 15 + 2 * 12) / 100,
+            "dividends": 0.0,
+            "total": 51 + 4 - 2.6 - 0.84,
+        }
+    )
+    assert cash["symbol"] is None and cash["total"] == 0.0

@@ -264,3 +264,14 @@ def test_a_source_without_any_field_is_refused() -> None:
 def test_an_option_about_a_column_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="did you mean 'Close'"):
         read_text(tmp_path, written(*DAYS), columns={"Closed": "close"})
+
+
+def test_a_cell_that_no_csv_has_and_a_damaged_gzip_are_refused_in_words(tmp_path: Path) -> None:
+    odd = tmp_path / "odd.csv"
+    odd.write_bytes(b"timestamp,symbol,open,close\n2024-01-02,A\rB,1,1,1\n")
+    packed = tmp_path / "packed.csv.gz"
+    whole = gzip.compress(b"timestamp,symbol,open,close\n" + b"2024-01-02,A,1,1\n" * 500)
+    packed.write_bytes(whole[:30] + bytes(20) + whole[50:])
+    for path in (odd, packed):
+        with pytest.raises(InputError, match=f"{path} cannot be read"):
+            read(path)

@@ -44,7 +44,7 @@ def market() -> pl.DataFrame:
 def test_blocks_do_not_change_what_is_read_or_found(
     market: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bars_in_block: int, order: str
 ) -> None:
-    monkeypatch.setattr("backtest_farm.ingest.files._CHUNK_ROWS", 501)
+    monkeypatch.setattr("backtest_farm.ingest.files.CHUNK_ROWS", 501)
     monkeypatch.setattr("backtest_farm.ingest.checks._SLAB_CELLS", 900)
     if order != "by symbol":
         market = (
@@ -69,7 +69,7 @@ def test_blocks_do_not_change_what_is_read_or_found(
 def test_faults_are_those_of_reading_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[pl.DataFrame, Path], None]
 ) -> None:
-    monkeypatch.setattr("backtest_farm.ingest.files._CHUNK_ROWS", 4)
+    monkeypatch.setattr("backtest_farm.ingest.files.CHUNK_ROWS", 4)
     monkeypatch.setattr("backtest_farm.ingest.csv_text.BLOCK_BYTES", 100)
     frame = with_cell(with_cell(bars(), 13, "close", -1.0), 4, "open", float("inf"))
     frame = pl.concat([frame, frame[0:1], with_cell(frame, 14, "low", 1.0)[14:15], frame[4:5]])

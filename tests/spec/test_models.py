@@ -388,3 +388,9 @@ def test_models_are_told_apart_by_their_tag(drive, says):
     with pytest.raises(InputError) as caught:
         Car(drive=drive)
     assert [fault for fault in caught.value.faults if says in fault], caught.value.faults
+
+
+def test_a_number_without_a_machine_type_is_refused() -> None:
+    for value in (2**64, -(10**5000), axis([1, 2**70])):
+        with pytest.raises(InputError, match="more than 64 bits"):
+            Costs(slippage_bps=value)

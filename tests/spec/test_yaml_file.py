@@ -62,11 +62,25 @@ MERGED_LAUGHS = "a0: &a0 {x: 1}\n" + "".join(
         (MERGED_LAUGHS, "with its aliases written out the file has more than 1,000,000 values"),
         ("a: &a [1, *a]\n", "one within its own anchor has no end"),
         ("a: &a {b: *a}\n", "one within its own anchor has no end"),
+        ("a: &a {x: 1}\nb: {<<: [" + "*a, " * 1_001 + "]}\n", "more than 1,000 aliases"),
+        ("# " + "x" * 2**19, "has more than 512 KiB"),
+        ("a: " + "9" * 20_000, r"sweep.yaml:1: .*'9{10,30}\.\.\.9{10,30}': Exceeds the limit"),
+        ("a: 0x1" + "0" * 10_000, "sweep.yaml:1: .*a whole number of more than 64 bits"),
+        ("a: &" + "x" * 10_000 + " 1\nb: *" + "y" * 10_000, "sweep.yaml:2: .{20,250}$"),
+        ('a: "\\ud800"', "sweep.yaml:1: .*surrogates not allowed"),
+        ('"\\ud800": 1', "sweep.yaml:1: .*surrogates not allowed"),
+        ('a: ["\\0"]', "sweep.yaml:1: .*a NUL cannot stand in text"),
+        ("a: \x1b[31m\n", "not valid YAML"),
     ],
 )  # fmt: skip
 def test_refuses(tmp_path, text, says):
     with pytest.raises(InputError, match=f"(?s){says}"):
         read_yaml(written(tmp_path, text))
+
+
+def test_a_path_to_something_without_an_end_is_not_read_to_it():
+    with pytest.raises(InputError, match="has more than 512 KiB"):
+        read_yaml("/dev/zero")
 
 
 def test_missing_file_names_its_neighbours(tmp_path):
