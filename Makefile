@@ -10,9 +10,11 @@ PY   := $(VENV)/bin/python
 PIP  := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # make test PYTEST_ARGS="tests/panel -x"     make demo ARGS="--assets 100 --bars 1000"
 # make soak SUITE=contract ARGS="--books 100000"     SUITE=relations; all
+# make soak SUITE=crashes MINUTES=10     goes on from where it stood; tests/soak/__main__.py lists the suites
 PYTEST_ARGS ?=
 ARGS        ?=
 SUITE       ?= all
+MINUTES     ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench bench-peers peers soak defects clean which-python
@@ -40,8 +42,8 @@ bench-peers: $(VENV)/.installed-test  ## the same cases on other engines, where 
 peers: $(VENV)/.installed-test  ## compare with other engines, each installed into tests/peers/.venv (minutes, 2.5 GB)
 	$(PY) -m pytest tests/peers -m "peers or not peers" $(PYTEST_ARGS)
 
-soak: $(VENV)/.installed-test  ## 20,000 generated books, kernel against reference, and relations between books (half an hour)
-	$(PY) -m tests.soak $(SUITE) $(ARGS)
+soak: $(VENV)/.installed-test  ## 20,000 generated books against the reference (half an hour); SUITE=... MINUTES=... for the long proofs
+	$(PY) -m tests.soak $(SUITE) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 defects: $(VENV)/.installed-test  ## put slips into copies of the kernel: do the tests notice? (up to half an hour; writes docs/defects.md)
 	$(PY) -m tests.defects $(ARGS)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from benchmarks import gate
 from benchmarks.cases import ALL, LADDER, Case, w3_hundredfold
@@ -494,6 +495,105 @@ def compiling(bench: Bench) -> Iterator[Figure]:
         )
 
 
+class _Unsynced:
+    """The calls of `os`, but nothing waits for the disk: for what is only read afterwards."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def fsync(self, handle: int) -> None:
+        pass
+
+
+def store(bench: Bench) -> Iterator[Figure]:
+    """A large study: to open it, to run it again in vain, to rank it; and what commits cost a sweep."""
+    import polars as pl
+
+    import backtest_farm as bf
+    from backtest_farm.storage import LocalStorage
+    from backtest_farm.store import CommitLog, Fragment, StudyStore, write_fragment
+    from backtest_farm.store.history import History
+
+    n = 10 if bench.quick else 100
+    panel = bf.synthetic_panel(bench.folder / "store-panel", n_bars=400, n_assets=20, seed=1)
+    strategy = bf.TopN(
+        signal=bf.factor.momentum(bf.axis(list(range(101, n + 101))), skip=bf.axis(list(range(1, n + 1)))),
+        n=bf.axis(list(range(1, 11))),
+        rebalance=bf.axis(list(range(1, 11))),
+    )
+    sweep = bf.Sweep(panel=panel, strategy=strategy, keep={"equity": {"top": 0}})
+    plan, place = sweep._frozen()[0], bench.place()
+    says = f"{plan.n_atoms:,} fragments, {plan.n_trials:,} trials"
+    whole = bench.place()
+    bf.Sweep(panel=panel, strategy=strategy.model_copy(update={"signal": bf.factor.momentum(2, skip=1)})).run(
+        whole, executor="inline", progress=False
+    )
+    rows = next(StudyStore.open(whole).tables())
+    storage = LocalStorage(place, _Unsynced())
+    StudyStore.create(place, plan.sweep_id, plan.frozen_json(), plan.n_trials)
+    log = CommitLog(storage)
+    [*log.news()]
+    for atom in plan.atoms():
+        numbers = plan.atom(atom).numbers
+        for column, values in (("trial", numbers), ("key", [f"{each:032x}" for each in numbers])):
+            rows = rows.set_column(rows.column_names.index(column), column, [values])
+        one: Fragment = write_fragment(storage, plan.sweep_id, atom, rows)
+        log.append({"kind": "rows", "sweep": plan.sweep_id, "fragments": [one._asdict()]})
+
+    def opened(_: int) -> Any:
+        return StudyStore.open(place).committed()
+
+    def again(_: int) -> None:
+        if sweep.run(place, executor="inline", progress=False)._run.n_executed:
+            raise gate.UnequalError("a finished sweep ran something")
+
+    def timed(what: str, call: Callable[[int], Any], target: float, runs: int = 5) -> Figure:
+        (seconds,) = side_by_side([call], bench.runs(runs), time.perf_counter)
+        return figure("store", f"{what}: {says}", "s", seconds, target=target)
+
+    yield timed("open, a record each", opened, 5.0)
+    history = History(storage)
+    history.refresh()
+    history.log.checkpoint(history.state())
+    yield timed("open from a checkpoint", opened, 2.0)
+    yield timed("a finished sweep run again", again, 5.0)
+    study = bf.Study.open(place)
+
+    def ranked(_: int) -> Any:
+        return study.trials().filter(pl.col("sharpe") > 0).sort("sharpe", descending=True).head(20).collect()
+
+    began = time.perf_counter()
+    ranked(0)
+    yield figure("store", f"first check of all files: {says}", "s", [time.perf_counter() - began])
+    yield timed("filter and rank", ranked, 1.0)
+    yield from _overhead(bench)
+
+
+def _overhead(bench: Bench) -> Iterator[Figure]:
+    """What hashing, writing and committing take of a sweep of about a minute."""
+    from backtest_farm.store import StudyStore
+
+    case, spent = bench.case("W3" if bench.quick else "W3x100"), [0.0]
+
+    def timed(name: str) -> Any:
+        real = getattr(StudyStore, name)
+
+        def call(*given: Any, **named: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return real(*given, **named)
+            finally:
+                spent[0] += time.perf_counter() - began
+
+        return mock.patch.object(StudyStore, name, call)
+
+    with timed("commit"), timed("put_note"):
+        summary = bench.study(case).summary()
+    share = 100 * (spent[0] + summary["stage_seconds"]["write"]) / summary["seconds"]
+    says = f"hash, write and commit: {case.trials:,} trials in {summary['seconds']:.0f} s, one process"
+    yield figure("store", says, "% of the sweep", [share], target=3.0)
+
+
 SECTIONS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "single": single,
     "trades": trades,
@@ -506,4 +606,5 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "long": long,
     "panel": panels,
     "compile": compiling,
+    "store": store,
 }

@@ -10,6 +10,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from backtest_farm.errors import plain
+
 
 class Markup(str):
     """Text that is markup already. Everything else is escaped where it meets markup."""
@@ -21,7 +23,7 @@ def text(value: object) -> Markup:
     """Return a value as markup: escaped unless it is markup, nothing for None."""
     if isinstance(value, Markup):
         return value
-    return Markup("" if value is None else html.escape(str(value)))
+    return Markup("" if value is None else html.escape(plain(value)))
 
 
 def joined(*parts: object) -> Markup:

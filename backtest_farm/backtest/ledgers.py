@@ -1,4 +1,4 @@
-"""Round trips and positions, rebuilt from the ledger of fills when somebody asks for them."""
+"""Round trips, positions and profits, rebuilt from the ledger of fills when somebody asks for them."""
 
 from __future__ import annotations
 
@@ -191,3 +191,81 @@ def holdings(fills: Iterator[Fill], market: Market) -> Iterator[tuple[int, int, 
             for asset in sorted(held):
                 price = mark[asset] if np.isfinite(mark[asset]) else base[asset]
                 yield slab.first + row, asset, held[asset], held[asset] * float(price)
+
+
+class Profit(NamedTuple):
+    """What one asset added to equity, money: what it cost is negative.
+
+    Attributes
+    ----------
+    realised : float
+        Of what was sold or bought back: the fill price against the average price that was paid for it.
+    open : float
+        Of what is held at the end: its value at the mark against the average price that was paid for it.
+    commission, borrow, dividends : float
+        Commissions of its fills; what borrowing it cost over nights; dividends, which a short pays.
+    """
+
+    realised: float = 0.0
+    open: float = 0.0
+    commission: float = 0.0
+    borrow: float = 0.0
+    dividends: float = 0.0
+
+
+def profits(fills: Iterable[Fill], market: Market, nightly: np.ndarray) -> dict[int, Profit]:
+    """Return what each asset that was ever held added to equity, in panel order.
+
+    Parameters
+    ----------
+    fills : iterable of Fill
+        In the order made.
+    market : Market
+        What the backtest ran on.
+    nightly : ndarray of float64, shape (n_assets,)
+        What borrowing costs for a night, as a fraction of the short's value.
+    """
+    made = list(fills)
+    value: dict[int, float] = {}
+    borrowed: dict[int, float] = defaultdict(float)
+    for bar, asset, _, worth in holdings(iter(made), market):
+        if bar == market.n_bars - 1:
+            value[asset] = worth
+        elif worth < 0.0:
+            borrowed[asset] += worth * float(nightly[asset])
+    happens, by_asset = _happenings(market), defaultdict(list)
+    for fill in made:
+        by_asset[fill.asset].append(fill)
+    return {
+        asset: _profit(by_asset[asset], happens[asset], value.get(asset, 0.0), borrowed[asset])
+        for asset in sorted(by_asset)
+    }
+
+
+def _profit(
+    fills: list[Fill], happens: list[tuple[int, int, float]], value: float, borrowed: float
+) -> Profit:
+    """Return what one asset added to equity, from its fills and its splits and dividends, in their order."""
+    held = paid = realised = dividends = 0.0  # paid: what the units held were bought or sold for
+
+    def until(bar: int) -> None:
+        nonlocal held, dividends
+        while happens and happens[0][0] <= bar:
+            _, kind, amount = happens.pop(0)
+            if kind == SPLIT:
+                held *= amount
+            else:
+                dividends += held * amount
+
+    for fill in fills:
+        until(fill.bar)
+        if fill.quantity * held >= 0.0:
+            paid += fill.quantity * fill.price
+        else:
+            part = 1.0 if fill.flat else -fill.quantity / held
+            realised += -fill.quantity * fill.price - paid * part
+            paid -= paid * part
+        held = 0.0 if fill.flat else held + fill.quantity
+    until(2**62)
+    commission = -sum(fill.commission for fill in fills)
+    return Profit(realised, value - paid, commission, borrowed, dividends)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest_farm.backtest.ledgers import Fill, holdings, round_trips
+from backtest_farm.backtest.ledgers import Fill, Profit, holdings, profits, round_trips
 from backtest_farm.engine.tile import Market, TileResult
 from backtest_farm.errors import InputError
 from backtest_farm.kernel import CONTRACT_VERSION, RESULT_EPOCH
-from backtest_farm.kernel.state import BAR_COLUMNS, COUNTERS, FILL_VALUES, REASONS
+from backtest_farm.kernel.state import BAR_COLUMNS, BORROW, COUNTERS, FILL_VALUES, REASONS, Terms
 from backtest_farm.kernel.summary import METRICS
 
 if TYPE_CHECKING:
@@ -52,12 +52,14 @@ class Result:
         cash: float,
         bars_per_year: float,
         market: Market,
+        terms: Terms,
         timings: dict[str, float],
         profile: str,
         fill: str,
     ) -> None:
         self._record = tile.record
         self._market = market
+        self._terms = terms
         self._timestamps = timestamps
         self._symbols = symbols
         self.cash = cash
@@ -150,6 +152,26 @@ class Result:
             "value": pl.Series(values, dtype=pl.Float64),
         }
         return pl.DataFrame(columns)
+
+    @cached_property
+    def pnl(self) -> pl.DataFrame:
+        """What each symbol added to equity: symbol, realised, open, commission, borrow, dividends, total.
+
+        Money, negative where it cost; see `ledgers.Profit`. Spread, slippage and impact are in the prices of
+        fills, and so in realised and open. The last row, without a symbol, has as its total what cash earned
+        or cost. Starting cash and all totals together are the last equity, up to rounding.
+        """
+        import polars as pl
+
+        terms, bars = self._terms, self._record.bars[:, :, 0]
+        rates = np.broadcast_to(terms.costs[terms.cost_row[0], :, BORROW], len(self._symbols))
+        found = profits(self._ledger(), self._market, rates / self._market.bars_per_year)
+        nights = bars[:-1, BAR_COLUMNS.index("cash")]
+        interest = nights * np.where(nights > 0.0, *terms.interest[0]) / self._market.bars_per_year
+        rows: list[tuple] = [(self._symbols[asset], *each, sum(each)) for asset, each in found.items()]
+        rows.append((None, *(None for _ in Profit._fields), float(interest.sum())))
+        schema = {"symbol": pl.String, **dict.fromkeys([*Profit._fields, "total"], pl.Float64)}
+        return pl.DataFrame(rows, schema, orient="row")
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw equity, drawdown and exposure.

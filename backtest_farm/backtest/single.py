@@ -159,7 +159,9 @@ def _trading(
     return trading, has_axes(trading)
 
 
-def run_one(panel: Panel, window: Window, spec: Any, universe: Universe, depth: int | None) -> Result:
+def run_one(
+    panel: Panel, window: Window, spec: Any, universe: Universe, depth: int | None, kept: bool = True
+) -> Result:
     """Run one trial of a sweep with curve and ledger.
 
     Parameters
@@ -170,10 +172,11 @@ def run_one(panel: Panel, window: Window, spec: Any, universe: Universe, depth: 
     universe : Universe
     depth : int or None
         How many ranks to take from the node's cache, or build: see `ranked_depth`.
+    kept : bool, default True
+        Whether the signal of a user's class may come from the node's cache.
     """
-    ready = made_ready(
-        panel, window, spec.strategy, spec, universe, 1, single_values(spec, spec.strategy), depth
-    )
+    values = single_values(spec, spec.strategy)
+    ready = made_ready(panel, window, spec.strategy, spec, universe, 1, values, depth, kept)
     # A specification of a sweep holds more than terms, and seldom comes twice.
     return _result(panel, window, spec, universe, _traded.__wrapped__(panel, window.stop, spec, ()), ready)
 
@@ -231,6 +234,7 @@ def _result(
         cash=trading.cash,
         bars_per_year=panel.bars_per_year,
         market=ran.market,
+        terms=traded.terms,
         timings=ran.seconds,
         profile=traded.profile,
         fill=trading.fill,

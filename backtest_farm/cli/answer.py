@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import json
 import math
 import os
@@ -17,7 +18,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from backtest_farm.errors import FarmError
+from backtest_farm.errors import FarmError, plain
 
 INTERRUPTED = 130
 WRONG_INPUT = 2
@@ -94,8 +95,12 @@ class Answer:
             self._stdout.flush()
 
     def _write_json(self, document: Mapping[str, Any]) -> None:
-        json.dump(jsonable(document), self._stdout, indent=2, ensure_ascii=False, allow_nan=False)
-        self._stdout.write("\n")
+        text = json.dumps(jsonable(document), indent=2, ensure_ascii=False, allow_nan=False)
+        # JSON leaves some characters alone that a terminal does not.
+        for line in text.split("\n"):
+            if not line.isprintable():
+                line = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
+            self._stdout.write(line + "\n")
 
 
 @contextlib.contextmanager
@@ -112,8 +117,10 @@ def answering(as_json: bool) -> Iterator[Answer]:
     except KeyboardInterrupt as interrupt:
         # A run of a sweep says how far it came; nothing else can be gone on with.
         hint = "what was committed is kept: the same command goes on from there" if interrupt.args else None
-        answer.refuse("interrupted", hint=hint, exit_code=INTERRUPTED)
-        raise typer.Exit(INTERRUPTED) from None
+        # Of Ctrl-C and SIGTERM the latter says so: a shell wants to know which it was.
+        code = getattr(interrupt, "exit_code", INTERRUPTED)
+        answer.refuse("interrupted", hint=hint, exit_code=code)
+        raise typer.Exit(code) from None
     except BrokenPipeError:
         # The reader (head, less) has seen enough. Python would complain once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -124,6 +131,9 @@ def answering(as_json: bool) -> Iterator[Answer]:
         answer.refuse(f"{error.filename}: {_lowered(error.strerror)}", exit_code=WRONG_INPUT)
         raise typer.Exit(WRONG_INPUT) from None
     except (OSError, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            answer.refuse(f"{error.filename}: {_lowered(error.strerror)}", exit_code=WRONG_INPUT)
+            raise typer.Exit(WRONG_INPUT) from None
         where = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
         said = _lowered(error.strerror if isinstance(error, OSError) else "out of memory") or str(error)
         answer.refuse(where + said, hint=_report_hint(error), exit_code=ENVIRONMENT)
@@ -148,8 +158,8 @@ def _report_hint(error: BaseException) -> str:
 
     handle, name = tempfile.mkstemp(prefix="backtest-farm-error-", suffix=".txt")
     with os.fdopen(handle, "w", encoding="utf-8") as report:
-        report.write(f"backtest-farm {' '.join(sys.argv[1:])}\n\n")
-        report.writelines(traceback.format_exception(error))
+        report.write(plain(f"backtest-farm {' '.join(sys.argv[1:])}\n\n"))
+        report.writelines(map(plain, traceback.format_exception(error)))
     return f"the details are in {name}"
 
 
@@ -172,11 +182,6 @@ def _console(stream: TextIO) -> Console:
     # No markup anywhere: text from data (symbols, paths, parameters) must never become styling.
     width = None if stream.isatty() else _WIDTH_WITHOUT_TERMINAL
     return Console(file=stream, markup=False, emoji=False, highlight=False, width=width, soft_wrap=False)
-
-
-def plain(value: object) -> str:
-    """Return `value` as text without control characters, so that data cannot steer a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in str(value))
 
 
 def jsonable(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""``study ls``, ``show``, ``top``, ``replay``, ``export``, ``verify``, ``compact``; and ``report``."""
+"""``study ls``, ``show``, ``top``, ``replay``, ``verify``, ``repair`` and the others; and ``report``."""
 
 from __future__ import annotations
 
@@ -33,6 +33,15 @@ _ABOUT = (
 )  # fmt: skip
 _ID_SHOWN, _FEWEST_ID = 12, 5
 """Digits of a digest that people are shown, and how many at least stand for one rather than for a number."""
+
+_CAUSES = (
+    "The same trials on the same data gave other numbers: something outside the sweep plays in. In a",
+    "strategy of one's own it is nearly always a random draw without a seed, the clock, the order of a set,",
+    "a file or variable that changes, or state kept from one trial to the next. With built-in strategies it",
+    "is the machine: memory, processor, or machines with unlike packages (study show lists hosts and",
+    "versions). Mend the strategy, then run the sweep into a new folder. Here the results that came first",
+    "stand, and the study stays flagged.",
+)
 
 StorePath = Annotated[str, typer.Argument(help="The study's folder.")]
 TrialName = "A trial's number or key, as study top shows it"
@@ -196,7 +205,8 @@ def show(
             {**row, "sweep": row["sweep"][:_ID_SHOWN], "created": row["created"][:16].replace("T", " ")}
             for row in sweeps.to_dicts()
         ]
-        states = ", ".join(f"{counts[name]:,} {name}" for name in ("ok", "error") if counts[name])
+        kinds = ("ok", "error", "crashed", "timeout", "oom")
+        states = ", ".join(f"{counts[name]:,} {name}" for name in kinds if counts[name])
         facts = {
             "panel": f"{provenance['panel'].get('path')}, snapshot {provenance['panel'].get('snapshot')}",
             "sweep": counts["sweep"],
@@ -206,6 +216,9 @@ def show(
             "hosts": provenance["hosts"],
             "digest": counts["digest"],
         }
+        if provenance["impure"]:
+            n = counted(len(provenance["impure"]), "atom")
+            facts["FLAGGED"] = f"{n} gave two results: backtest-farm study explain {store}"
         parts = [
             pairs(facts, title=store),
             table(
@@ -239,15 +252,47 @@ def _trial_parts(row: Mapping[str, Any], study: Study, store: str) -> Iterator[A
 @app.command(epilog="Example: backtest-farm study export studies/momentum trials.parquet")
 def export(
     store: StorePath,
-    file: Annotated[Path, typer.Argument(help="A .parquet, .csv or .arrow file.")],
+    file: Annotated[Path, typer.Argument(help="A .parquet, .csv or .arrow file, or a .delta table.")],
+    kind: Annotated[
+        str | None,
+        typer.Option("--format", help="parquet, csv, arrow or delta, where FILE does not end in it."),
+    ] = None,
     sweep: WhichSweep = None,
     json: JsonFlag = False,
 ) -> None:
     """Write all rows of a study to one file."""
     with answering(json) as answer:
-        check_export("FILE", file, (".parquet", ".csv", ".arrow"))
-        rows = _opened(store, sweep).export(file)
+        named = file if kind is None else file.with_name(f"{file.name}.{kind}")
+        check_export("FILE", named, (".parquet", ".csv", ".arrow", ".delta"))
+        rows = _opened(store, sweep).export(file, kind)
         answer.give({"store": store, "file": file, "rows": rows}, plain(f"{rows:,} rows written to {file}"))
+
+
+@app.command(epilog="Example: backtest-farm study diff studies/momentum 417 12")
+def diff(
+    store: StorePath,
+    a: Annotated[str | None, typer.Argument(help=f"{TrialName}; whole studies without it.")] = None,
+    b: Annotated[str | None, typer.Argument(help="The trial to compare it with.")] = None,
+    other: Annotated[
+        str | None, typer.Option(help="The study of B, or the one to compare with; this one if not given.")
+    ] = None,
+    panel: MovedPanel = None,
+    other_panel: Annotated[str | None, typer.Option(help="The same for the other study.")] = None,
+    sweep: WhichSweep = None,
+    other_sweep: Annotated[str | None, typer.Option(help="One sweep of the other study.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """What differs between two trials, down to decisions and the profit of each symbol; or two studies."""
+    with answering(json) as answer:
+        from backtest_farm.cli.differing import studies_parts, trials_parts
+
+        study = _opened(store, sweep)
+        against = _opened(other or store, other_sweep) if other or other_sweep else None
+        one, two = (None if name is None else _trial(name) for name in (a, b))
+        found = study.diff(one, two, against, panel=_panel(panel), other_panel=_panel(other_panel))
+        parts = trials_parts if "trials" in found else studies_parts
+        document = {name: found[name] for name in found if not name.startswith("only in")}
+        answer.give(document, *parts(found, answer.width))
 
 
 @app.command(epilog="Example: backtest-farm study verify studies/momentum --sample 20")
@@ -270,8 +315,55 @@ def verify(
             if sample
             else "none (--sample 20 runs some trials again)",
             "unused": f"{found['unused']:,} files that no commit counts",
+            "quarantine": f"{found['quarantined']:,} damaged files that were set aside",
         }
         answer.give(found, pairs(shown, title=f"{store}: everything is as it was written"))
+
+
+@app.command(epilog="Example: backtest-farm study repair studies/momentum --dry-run")
+def repair(
+    store: StorePath,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Mend a damaged study: keep what holds, set aside what does not. Nothing is deleted."""
+    from backtest_farm.study import Study
+
+    with answering(json) as answer:
+        done = Study.repair(store, dry_run=dry_run)
+        said = {
+            "damage in the log": done["fault"] or "none",
+            "set aside": [*done["set_aside"][:_FAILURES_SHOWN], *["..."][: len(done["set_aside"]) - 10]]
+            or "nothing",
+            "rows kept": f"{done['rows']:,}, of them {done['rebuilt']:,} found again in their files",
+            "rows lost": f"{done['lost']:,}: the next run of their sweep makes them again"
+            if done["lost"]
+            else "none",
+            **({"cannot be read": done["unread"]} if done["unread"] else {}),
+        }
+        title = f"{store}: what a repair would do" if dry_run else f"{store}: repaired"
+        if not (done["fault"] or done["set_aside"] or done["rebuilt"] or done["lost"] or done["unread"]):
+            title = f"{store}: there is nothing to repair"
+        answer.give({"store": store, "dry_run": dry_run, **done}, pairs(said, title=title))
+
+
+@app.command(epilog="Example: backtest-farm study explain studies/momentum")
+def explain(store: StorePath, json: JsonFlag = False) -> None:
+    """Where two runs of the same trials gave two results, and what usually causes that."""
+    with answering(json) as answer:
+        found = _opened(store, None).explain()
+        heads = ("sweep", "atom", "trial", "column", "counts", "other", "trials")
+        if not found:
+            answer.give({"store": store, "impure": []}, plain(f"{store}: no trials gave two results"))
+            return
+        title = (
+            f"{store}: {counted(len(found), 'atom')} gave two results; the first value that differs of each"
+        )
+        answer.give(
+            {"store": store, "impure": found},
+            table(found, heads, width=answer.width, title=title),
+            Prose([" ".join(_CAUSES)]),
+        )
 
 
 @app.command(epilog="Example: backtest-farm study compact studies/momentum")

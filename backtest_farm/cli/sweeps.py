@@ -69,6 +69,12 @@ def sweep(
         bool, typer.Option("--retry-failed", help="Run trials again whose status is not ok.")
     ] = False,
     dedup: Annotated[bool, typer.Option(help="Take over equal trials instead of running them again.")] = True,
+    deadline: Annotated[
+        float | None,
+        typer.Option(
+            help="Kill what takes longer than these seconds; a trial that does gets status timeout."
+        ),
+    ] = None,
     limit: Limit = None,
     profile: ProfileFlag = False,
     json: JsonFlag = False,
@@ -96,6 +102,7 @@ def sweep(
                 dedup=dedup,
                 workers=workers,
                 address=address,
+                deadline=deadline,
                 progress=True,
             )
         summary = study.summary()

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 LEADING = 3
 _GAP = 2
 _PERCENT = frozenset({"total_return", "cagr", "volatility", "max_drawdown", "exposure", "win_rate"})
-_MONEY = frozenset({"equity", "cash", "gross", "net", "costs", "commission", "notional", "pnl"})
+_MONEY = frozenset(
+    {
+        "equity", "cash", "gross", "net", "costs", "commission", "notional", "pnl",
+        "realised", "open", "borrow", "dividends", "total",
+    }
+)  # fmt: skip
 
 
 def table(
@@ -96,7 +101,7 @@ def _height(cells: Mapping[str, _Cells]) -> int:
 
 def _head(name: str) -> str:
     # Names are longer than values: broken at their joints, more columns fit a terminal.
-    return plain(name).replace(".", ".\n").replace("_", "_\n")
+    return shown("", name).replace(".", ".\n").replace("_", "_\n")
 
 
 def pairs(values: Mapping[str, Any], *, title: str) -> Group:
@@ -148,7 +153,8 @@ def shown(name: str, value: Any) -> str:
         return ", ".join(f"{plain(key)} {shown(str(key), item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(shown(name, item) for item in value)
-    return plain(value)
+    # A cell is one line: what follows an end of line would pass for a row of the table.
+    return plain(value).replace("\n", "\\n")
 
 
 def counted(number: int, one: str, many: str = "") -> str:

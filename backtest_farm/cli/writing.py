@@ -43,7 +43,6 @@ def check_figure(option: str, file: Path | None) -> None:
 
 def write_frame(frame: pl.DataFrame, file: Path) -> None:
     """Write a frame as its file's suffix says."""
-    if file.suffix == ".csv":
-        frame.write_csv(file)
-    else:
-        frame.write_parquet(file)
+    from backtest_farm.analysis.export import export
+
+    export(frame.lazy(), file)

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from backtest_farm.store import StudyStore, write_fragment
 from tests.cli.conftest import SWEEP, Command
 
 
@@ -231,3 +232,42 @@ def test_what_is_wrong_is_2_and_named(line: str, said: str, studied: Path, farm:
     assert done.code == 2, done.err
     assert said in done.err
     assert "internal error" not in done.err
+
+
+def test_a_damaged_log_is_told_by_every_verb_and_repaired(
+    studied: Path, farm: Command, tmp_path: Path
+) -> None:
+    shutil.copytree(studied / "study", tmp_path / "study")
+    before = farm("study", "top", "study", "--json", cwd=tmp_path).document
+    record = sorted((tmp_path / "study" / "log").iterdir())[-1]
+    record.write_bytes(record.read_bytes()[:-9])
+    for verb in ("top", "show", "verify"):
+        done = farm("study", verb, "study", cwd=tmp_path)
+        assert (done.code, record.name in done.err, "study repair" in done.err) == (2, True, True)
+    said = farm("study", "repair", "study", "--dry-run", cwd=tmp_path)
+    assert said.code == 0 and "what a repair would do" in said.out and record.name in said.out
+    assert farm("study", "top", "study", cwd=tmp_path).code == 2, "nothing was done yet"
+    done = farm("study", "repair", "study", "--json", cwd=tmp_path)
+    assert (done.code, done.document["rebuilt"], done.document["lost"]) == (0, 4, 0)
+    assert farm("study", "top", "study", "--json", cwd=tmp_path).document == before
+    again = farm("study", "repair", "study", cwd=tmp_path)
+    assert (again.code, "there is nothing to repair" in again.out) == (0, True)
+
+
+def test_two_results_are_shown_and_explained(studied: Path, farm: Command, tmp_path: Path) -> None:
+    shutil.copytree(studied / "study", tmp_path / "study")
+    calm = farm("study", "explain", "study", cwd=tmp_path)
+    assert (calm.code, calm.out.strip()) == (0, "study: no trials gave two results")
+    assert "FLAGGED" not in farm("study", "show", "study", cwd=tmp_path).out
+    store = StudyStore.open(tmp_path / "study")
+    rows = store.rows(0)
+    doubled = [2 * value for value in rows["turnover"].to_pylist()]
+    other = rows.set_column(rows.column_names.index("turnover"), "turnover", [doubled])
+    store.commit([write_fragment(store.storage, store.sweep_id, 0, other)])
+    shown = farm("study", "show", "study", cwd=tmp_path)
+    assert (shown.code, "backtest-farm study explain study" in shown.out) == (0, True)
+    said = farm("study", "explain", "study", cwd=tmp_path)
+    assert said.code == 0 and "turnover" in said.out and "random draw" in said.out
+    [found] = farm("study", "explain", "study", "--json", cwd=tmp_path).document["impure"]
+    assert (found["column"], found["trials"]) == ("turnover", rows.num_rows)
+    assert farm("study", "verify", "study", cwd=tmp_path).code == 2

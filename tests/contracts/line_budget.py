@@ -23,12 +23,12 @@ rise needs a reason as good."""
 
 ROOM_BUDGETS = {
     # doors and readers
-    "cli": 1_600,
-    "analysis": 1_710,
-    "ingest": 3_000,
+    "cli": 1_750,
+    "analysis": 2_100,
+    "ingest": 3_080,
     # the words of users, the library of factors and strategies, and reading one backtest or a study
-    "spec": 850,
-    "backtest": 425,
+    "spec": 860,
+    "backtest": 480,
     "factors": 740,
     "strategy": 600,
     "study": 450,
