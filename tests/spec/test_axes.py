@@ -23,7 +23,7 @@ def test_axis_takes_any_list_of_values(values):
         (range(10**12), "1,000,000,000,000 or more values"),
         (iter(range(MAX_TRIALS + 5)), "10,000,005 or more values is too long"),
     ],
-    ids=str,
+    ids=lambda given: type(given).__name__ if not isinstance(given, str) else given,
 )
 def test_axis_refuses_what_is_no_list_of_values(values, says):
     with pytest.raises(InputError, match=says):
