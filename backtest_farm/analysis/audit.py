@@ -60,7 +60,7 @@ def verify(study: Study, store: StudyStore, sample: int, panel: Panel | None) ->
         faults.append(f"{store.uri}: the keys of the rows are not those of the sweep's trials")
     faults += [f"{name} is damaged" for name in storage.list(f"{CURVES}/") if is_damaged(storage, name)]
     faults += [f"{name} does not fit the log, and is not used" for name in history.log.idle_checkpoints()]
-    mend = REPAIR if faults else "run the sweep into a new folder, and compare"
+    mend = REPAIR.format(store.uri) if faults else "run the sweep into a new folder, and compare"
     fine = [number for number, status in zip(numbers, rows["status"], strict=True) if status == "ok"]
     picked = fine[:: max(1, len(fine) // sample)][:sample] if sample > 0 else []
     for number in [] if faults else picked:
@@ -100,7 +100,9 @@ def explain(store: StudyStore) -> list[dict[str, Any]]:
             rows = store.rows(atom, entry.sweep_id)
             cells = _differing(rows, other.part(read_fragment(store.storage, other.name, other.file_sha256)))
             names = ("trial", "column", "counts", "other")
-            first = dict(zip(names, cells[0], strict=True)) if cells else dict.fromkeys(names)
+            # The digest differs wherever anything does, and says nothing of what.
+            telling = [cell for cell in cells if cell[1] != "digest"] or cells
+            first = dict(zip(names, telling[0], strict=True)) if cells else dict.fromkeys(names)
             trials, columns = ({cell[at] for cell in cells} for at in (0, 1))
             found.append(
                 {

@@ -341,7 +341,8 @@ def repair(
             else "none",
             **({"cannot be read": done["unread"]} if done["unread"] else {}),
         }
-        title = f"{store}: what a repair would do" if dry_run else f"{store}: repaired"
+        done_so = "repaired, but for what cannot be read" if done["unread"] else "repaired"
+        title = f"{store}: what a repair would do" if dry_run else f"{store}: {done_so}"
         if not (done["fault"] or done["set_aside"] or done["rebuilt"] or done["lost"] or done["unread"]):
             title = f"{store}: there is nothing to repair"
         answer.give({"store": store, "dry_run": dry_run, **done}, pairs(said, title=title))

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from backtest_farm.errors import FarmError, PanelError
+from backtest_farm.errors import FarmError, PanelError, StoreError
 from backtest_farm.farm.backlog import Backlog
 from backtest_farm.farm.interrupts import held_back
 from backtest_farm.farm.loop import commit_due, give_up
@@ -122,10 +122,16 @@ class Harvest:
         for atom, (error, traceback) in sorted(self.errors.items()):
             details[f"{atom:06d}"] = {"error": str(error), "traceback": traceback}
             atoms_of[error.message].append(atom)
-        self._store.put_note(note, details)
+        kept = True
+        try:
+            self._store.put_note(note, details)
+        except StoreError:
+            # What kept the rows from being written may keep the note from it too; the errors matter more.
+            kept = False
         first, _ = self.errors[min(self.errors)]
         faults = [f"{_atoms(atoms)}: {message}" for message, atoms in atoms_of.items()]
-        whole = f"details are in notes/{note}.json of the study"
+        whole = f"details are in notes/{note}.json of the study; " if kept else ""
+        whole += "when that is mended, run the same sweep again"
         return type(first)(
             f"{len(self.errors)} of {len(self.errors) + self.n_atoms_done} atoms failed, "
             f"{self.summary.n_committed:,} trials are committed",

@@ -137,9 +137,9 @@ def run_sweep(
         harvest = Harvest(store, plan.n_trials, backlog, clock)
         summary = harvest.summary
         if not backlog:
-            display.say(f"nothing to do: all {plan.n_trials:,} trials are in {store.uri}")
             if error := harvest.error():
                 raise error
+            display.say(f"nothing to do: all {plan.n_trials:,} trials are in {store.uri}")
             return summary
 
         status = Status(summary, clock)
@@ -199,6 +199,15 @@ def run_sweep(
                         # complete task that was not pending").
                         if runner is executor:
                             concurrent.futures.wait(running, DRAIN)
+        except StoreError as broken:
+            # A full disk, a place that cannot be reached: what stands in the study stays.
+            said = f"{summary.n_committed:,} of {plan.n_trials:,} trials are committed in {store.uri}"
+            hint = "mend that, then run the same sweep again: it goes on from there"
+            raise StoreError(
+                broken.message,
+                faults=broken.faults,
+                hint=f"{broken.hint}; {hint}; {said}" if broken.hint else f"{hint}; {said}",
+            ) from broken
         except KeyboardInterrupt as stop:
             text = (
                 f"interrupted: {summary.n_committed:,} of {plan.n_trials:,} trials are committed "

@@ -48,7 +48,10 @@ class CheckedFiles:
                 # It is gone, which `read` says; or they are too many: a process may map some 65,000 files.
                 data = None
             content = self._storage.read(name) if data is None else data
-            known = self._known[name] = stamp, table_from_bytes(content, sha256, name, REPAIR)
+            known = self._known[name] = (
+                stamp,
+                table_from_bytes(content, sha256, name, REPAIR.format(self._storage.uri)),
+            )
         return known[1]
 
     def stamp(self, name: str) -> Hashable:

@@ -23,7 +23,7 @@ MENDED = 3
 FOLDER, CHECKPOINTS = "log", "checkpoints"
 _NAME = re.compile(rf"{FOLDER}/(\d{{8}})(?:-(\d{{4}}))?\.json")
 _BEFORE_FIRST = "0" * 64
-REPAIR = "backtest-farm study repair STORE --dry-run says what can be saved; without it, that is done"
+REPAIR = "backtest-farm study repair {} --dry-run says what can be saved; without it, that is done"
 # Reads at the same time: on a disk it hardly matters, in an object store each takes its milliseconds.
 _READERS = 8
 
@@ -97,9 +97,11 @@ class CommitLog:
         yield from self._take(names[seen : gap and gap - 1])
         uri = self._storage.uri
         if gap is not None:
-            raise Damaged(f"{uri}: commit record {_name(gap, 0)} is missing", hint=REPAIR)
+            raise Damaged(f"{uri}: commit record {_name(gap, 0)} is missing", hint=REPAIR.format(uri))
         if strange := [name for name in there if not _NAME.fullmatch(name)]:
-            raise Damaged(f"{uri}: the log holds files that are no records", faults=strange, hint=REPAIR)
+            raise Damaged(
+                f"{uri}: the log holds files that are no records", faults=strange, hint=REPAIR.format(uri)
+            )
 
     def append(self, content: dict[str, Any], format: int = FORMAT) -> dict[str, Any] | None:
         """Add a record after those seen so far, and count it among them.
@@ -177,7 +179,7 @@ class CommitLog:
                     raise Damaged(
                         f"{self._storage.uri}/{name} does not follow from the record before it: one of them "
                         "was replaced",
-                        hint=REPAIR,
+                        hint=REPAIR.format(self._storage.uri),
                     )
                 self.names.append(name)
                 self._tip = digest_bytes(data)
@@ -241,7 +243,9 @@ def opened(storage: Storage, name: str, data: bytes | None = None) -> dict[str, 
     # The text itself is hashed: a body that was parsed and written again would take ten times as long.
     head, body, between, told, tail = data[:8], data[8:-77], data[-77:-66], data[-66:-2], data[-2:]
     if (head, between, tail) != (b'{"body":', b',"sha256":"', b'"}') or digest_bytes(body).encode() != told:
-        raise Damaged(f"{where} is damaged: its checksum does not fit its content", hint=REPAIR)
+        raise Damaged(
+            f"{where} is damaged: its checksum does not fit its content", hint=REPAIR.format(storage.uri)
+        )
     values = json.loads(body)
     if values["format"] not in (FORMAT, PARTS, MENDED):
         raise StoreError(

@@ -13,7 +13,7 @@ from backtest_farm.storage import AlreadyExists, Storage
 from backtest_farm.store.arrow_file import table_from_bytes, table_to_bytes
 
 FOLDER = "fragments"
-REPAIR = "backtest-farm study repair STORE sets it aside, and the next run of the sweep makes its rows again"
+REPAIR = "backtest-farm study repair {} sets it aside, and the next run of the sweep makes its rows again"
 
 
 class Fragment(NamedTuple):
@@ -97,7 +97,7 @@ def write_fragment(storage: Storage, sweep_id: str, atom: int, table: pa.Table, 
     try:
         storage.put_new(name, data)
     except AlreadyExists:
-        table_from_bytes(storage.read(name), sha256, name, REPAIR)
+        table_from_bytes(storage.read(name), sha256, name, REPAIR.format(storage.uri))
     return Fragment(atom, name, table.num_rows, n_failed(table), len(data), sha256, copied)
 
 
@@ -123,7 +123,7 @@ def read_fragment(storage: Storage, name: str, sha256: str | None = None) -> pa.
     StoreError
         If the file is missing or its content is not what was committed.
     """
-    return table_from_bytes(storage.read(name), sha256 or name_hash(name), name, REPAIR)
+    return table_from_bytes(storage.read(name), sha256 or name_hash(name), name, REPAIR.format(storage.uri))
 
 
 def name_hash(name: str) -> str:

@@ -80,7 +80,10 @@ def _mended(storage: Storage) -> tuple[History, str]:
     log = history.log
     try:
         history.refresh()
-        return history, ""
+        ran = storage.list(f"{FRAGMENTS}/", 1) and storage.list(f"{SWEEPS}/", 1)
+        if history.sweeps or not ran:
+            return history, ""
+        fault = f"{storage.uri}: there is no record"
     except Damaged as error:
         fault = error.message
     line, _ = line_of(storage.list(f"{LOG}/"))
@@ -94,9 +97,9 @@ def _mended(storage: Storage) -> tuple[History, str]:
             history.take(_sweep(storage, record["sweep"], texts))
         history.take(record)
     # A sweep that no record tells of any more, but whose rows are there.
-    ran = {name.split("/")[1].split("-")[0] for name in storage.list(f"{FRAGMENTS}/")}
+    have_rows = {name.split("/")[1].split("-")[0] for name in storage.list(f"{FRAGMENTS}/")}
     for sweep_id in texts.keys() - history.sweeps.keys():
-        if sweep_id[:12] in ran:
+        if sweep_id[:12] in have_rows:
             history.take(_sweep(storage, sweep_id, texts))
     log.restate(history.state())
     history.refresh()

@@ -18,11 +18,16 @@ from backtest_farm.storage import AlreadyExists, Missing, Storage, open_storage
 from backtest_farm.store.arrow_file import table_from_bytes, table_to_bytes
 from backtest_farm.store.checked_files import CheckedFiles
 from backtest_farm.store.commit_log import FORMAT, MENDED, PARTS
+from backtest_farm.store.fragment import FOLDER as ROWS
 from backtest_farm.store.fragment import Fragment, name_hash
 from backtest_farm.store.history import History, SweepEntry
 from backtest_farm.store.spec_diff import spec_difference
 
 SWEEPS, CURVES, NOTES, QUARANTINE = "sweeps", "curves", "notes", "quarantine"
+
+LOG_GONE = (
+    "it looks like a study without its log: backtest-farm study repair {} --dry-run says what it can save"
+)
 
 
 class StudyStore:
@@ -52,7 +57,10 @@ class StudyStore:
         self.checked = CheckedFiles(storage)
         self.refresh()
         if not self.sweeps:
-            raise StoreError(f"{self.uri} holds no study", hint="give the folder that a sweep was run into")
+            hint = "give the folder that a sweep was run into"
+            if storage.list(f"{SWEEPS}/", 1):
+                hint = LOG_GONE.format(self.uri)
+            raise StoreError(f"{self.uri} holds no study", hint=hint)
         entry = self._entry(sweep)
         self.sweep_id = entry.sweep_id
         self.spec_json = read_spec(storage, entry)
@@ -103,7 +111,9 @@ class StudyStore:
                     raise StoreError(
                         f"{storage.uri} holds something that is no study, nothing was written",
                         faults=strangers,
-                        hint="give an empty or new folder",
+                        hint=LOG_GONE.format(storage.uri)
+                        if any(name.startswith(f"{ROWS}/") for name in strangers)
+                        else "give an empty or new folder",
                     )
             elif entry is None and not extend:
                 newest = cls(storage, history=history)
@@ -189,7 +199,8 @@ class StudyStore:
                 f"atom {atom} gave {one.sha256[:12]}, which counts, and {other.sha256[:12]}"
                 for atom, (one, other) in [*both.items()][:20]
             ],
-            hint="backtest-farm study explain STORE shows the first value that differs, and the usual causes",
+            hint=f"backtest-farm study explain {self.uri} shows the first value that differs, and the usual "
+            "causes",
         )
 
     def files(self) -> dict[str, int]:
@@ -269,7 +280,9 @@ class StudyStore:
             self.refresh()
             now = self.history.fragments[sweep_id].get(atom, fragment)
             if now.name == fragment.name:
-                raise
+                where = f"{self.uri}/{fragment.name}"
+                hint = "restore it from a copy; or run the sweep again, which makes its rows anew"
+                raise Missing(f"{where} is not there", hint=hint) from None
             return now.part(self.checked.table(now.name, now.file_sha256))
 
     def put_curve(self, trial_key: str, table: pa.Table) -> None:

@@ -91,7 +91,7 @@ def test_two_results_for_an_atom_end_the_run_after_all_else_is_done(tmp_path: Pa
     assert len(now.committed()) == 40 and now.impure() == {5: (first, written)}
     with pytest.raises(StoreError, match="is flagged"):
         run(request, progress=True)
-    assert "nothing to do" in capsys.readouterr().err
+    assert "nothing to do" not in capsys.readouterr().err
 
 
 def test_a_finished_sweep_does_nothing_and_needs_no_ray(tmp_path: Path, counted: Path) -> None:
@@ -130,6 +130,39 @@ def test_when_every_atom_raises_the_run_ends_early(tmp_path: Path, counted: Path
     with pytest.raises(FarmError, match="3 of 3 atoms failed, 0 trials"):
         run(sweep(tmp_path / "s", raises="all", executions=str(counted)))
     assert executions(counted).total() == 3
+
+
+def test_a_place_that_fills_up_says_what_stands_and_what_to_do(tmp_path: Path, monkeypatch) -> None:
+    commit, left = StudyStore.commit, [2]
+
+    def full(store: StudyStore, fragments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise StoreError("log/4 could not be written: no space left on device", hint="check space")
+        return commit(store, fragments)
+
+    monkeypatch.setattr(StudyStore, "commit", full)
+    times = iter(range(10_000))
+    with pytest.raises(StoreError, match="no space left") as caught:
+        run(sweep(tmp_path / "s", 40), clock=lambda: float(next(times)))
+    assert "check space; mend that, then run the same sweep again" in caught.value.hint
+    monkeypatch.undo()
+    stands = sum(one.rows for one in StudyStore.open(tmp_path / "s").committed().values())
+    assert 0 < stands < 160 and f"{stands} of 160 trials are committed" in caught.value.hint
+    assert run(sweep(tmp_path / "s", 40)).n_committed == 160
+
+
+def test_a_failures_note_that_cannot_be_written_hides_no_failure(tmp_path: Path, monkeypatch) -> None:
+    put = StudyStore.put_note
+
+    def full(store: StudyStore, name: str, note) -> None:
+        if name.endswith("-failures"):
+            raise StoreError("no space left on device")
+        put(store, name, note)
+
+    monkeypatch.setattr(StudyStore, "put_note", full)
+    with pytest.raises(FarmError, match="1 of 40 atoms failed, 156 trials are committed"):
+        run(sweep(tmp_path / "s", 40, raises=[3]))
 
 
 def test_a_job_that_cannot_open_says_why_in_its_own_words(tmp_path: Path) -> None:

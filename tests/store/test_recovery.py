@@ -265,6 +265,19 @@ def test_a_study_of_a_later_version_is_not_repaired(study: Path) -> None:
     assert everything(study) == files
 
 
+def test_a_study_without_its_log_says_what_to_do_and_comes_back_whole(study: Path) -> None:
+    before = content(study)
+    shutil.rmtree(study / "log")
+    with pytest.raises(StoreError, match="holds no study") as caught:
+        StudyStore.open(study)
+    assert f"study repair {study}" in caught.value.hint
+    with pytest.raises(StoreError, match="no study, nothing was written") as caught:
+        create(study)
+    assert f"study repair {study}" in caught.value.hint
+    assert mended(study)["rebuilt"] == 2 * ATOMS * PER_ATOM
+    assert content(study) == before
+
+
 def test_a_driver_at_work_notices_a_repair(study: Path) -> None:
     """Where locks do not keep them apart."""
     driver = create(study)
