@@ -25,8 +25,8 @@ help:  ## what can be made here
 demo: $(VENV)/.installed  ## build a demo panel, sweep over a thousand trials on local Ray, print the leaderboard
 	$(VENV)/bin/backtest-farm demo $(ARGS)
 
-test: lint  ## ruff, mypy and import-linter, then all tests
-	$(PY) -m pytest $(PYTEST_ARGS)
+test: lint  ## ruff, mypy and import-linter, then all tests, in two processes
+	$(PY) -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-test  ## ruff, mypy and import-linter only
 	$(PY) -m ruff check .

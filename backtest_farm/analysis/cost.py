@@ -22,7 +22,7 @@ from backtest_farm.engine.targets import ranked_depth
 from backtest_farm.engine.tile import market, ranked_targets, run_tile, terms
 from backtest_farm.engine.warm import is_compiled
 from backtest_farm.errors import InputError
-from backtest_farm.factors.fields import identity
+from backtest_farm.factors.fields import LIGHT, identity
 from backtest_farm.factors.ranks import Window
 from backtest_farm.factors.spec import AnyFactor
 from backtest_farm.farm.executor import quickest
@@ -40,7 +40,7 @@ BAR, ASSET_BAR, TRIAL_BAR, HELD_BAR, ORDER, ORDER_NAME = 2.9e-6, 1.5e-9, 4.7e-8,
 ASKED_BAR = 1e-4
 # Of a signal, once for all its trials: each cell by kind, to compute and to keep; each cell of its ranking,
 # and each place in it squared.
-FACTOR_CELL = {"field": 4e-8, "momentum": 5e-8, "reversal": 5e-8, "rsi": 8e-8, "rank": 9e-8, "expr": 2e-7}
+FACTOR_CELL = {"field": 1e-9, "momentum": 4e-9, "reversal": 5e-8, "rsi": 8e-8, "rank": 9e-8, "expr": 2e-7}
 OTHER_FACTOR_CELL, RANK_CELL, RANK_PLACE = 7e-8, 3e-9, 2.5e-10
 # Of an atom whose targets are listed cell by cell; of a row; of an atom: its plan, and a file that is synced;
 # of the whole: opening panel and caches.
@@ -169,6 +169,8 @@ def _block(strategy: AnyStrategy | Strategy) -> AnyStrategy:
 
 
 def _kept(panel: Panel, signal: AnyFactor, stop: int) -> bool:
+    if isinstance(signal, LIGHT):  # which nobody keeps
+        return False
     return (cache_root() / "factors" / digest(identity(panel, signal, stop))).exists()
 
 

@@ -85,7 +85,8 @@ numba.config.CACHE_DIR = str(code_cache_folder())  # type: ignore[attr-defined]
 
 def kept(compiled: Any) -> Any:
     """Keep what a dispatcher compiles in the folder, under seal, and take it from there."""
-    compiled._cache = _SealedCache(compiled.py_func)
+    if hasattr(compiled, "py_func"):  # else numba was told not to compile
+        compiled._cache = _SealedCache(compiled.py_func)
     return compiled
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import itertools
 import os
 import random
@@ -230,11 +231,11 @@ def _connected(bucket: str, prefix: str, settings: tuple[tuple[str, str], ...]) 
 def _obstore() -> Any:
     # Imported when a study lies in an object store, and by nobody else.
     try:
-        import obstore.exceptions
-        import obstore.store
+        importlib.import_module("obstore.exceptions")
+        importlib.import_module("obstore.store")
+        return importlib.import_module("obstore")
     except ImportError as error:
         raise PlatformError(
             f"object stores need the package obstore: {error}",
             hint="python -m pip install 'backtest-farm[s3]'",
         ) from None
-    return obstore

@@ -30,6 +30,9 @@ class HeldPanel:
         assert 0 <= start < stop <= self.shape[0]
         return self.fields[name][start:stop]
 
+    def check_files(self) -> None:
+        """There are none."""
+
     def context(self, name: str) -> np.ndarray:
         return self.contexts[name]
 
