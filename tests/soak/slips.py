@@ -138,7 +138,7 @@ SLIPS = (
     Slip(
         "a fragment that is there already is not looked into",
         "store.fragment",
-        "        table_from_bytes(storage.read(name), sha256, name, REPAIR)",
+        "        table_from_bytes(storage.read(name), sha256, name, REPAIR.format(storage.uri))",
         "        pass",
         "torn",
     ),
