@@ -131,6 +131,8 @@ def ranking(
             table[rows] = rank(
                 values, ends, depth, None if member is None else member[rows], ids[rows]
             ).counts
+        # As for fields: what is kept must come from the data that its key names.
+        panel.check_files()
 
     key = digest({**identity(panel, factor, window.stop), **place}) if is_kept(factor) else None
     table, fresh = built_once("ranking", key, (n_bars * (1 + depth),), np.int32, build)

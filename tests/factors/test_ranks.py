@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from backtest_farm import factor
+from backtest_farm.errors import PanelError
 from backtest_farm.factors import fields
 from backtest_farm.factors.fields import factor_field
 from backtest_farm.factors.ranks import Window, rank, ranking
@@ -67,6 +68,22 @@ def test_a_light_factor_is_ranked_piece_by_piece_and_not_kept(
     assert built.ranking.counts.tobytes() == want.counts.tobytes()
     assert len(files(cache)) == len(there) + 1
     assert not ranking(panel, light, WINDOW, 5).fresh
+
+
+@pytest.mark.parametrize("chosen", [factor.momentum(10, 2), VOLATILITY])
+def test_a_ranking_of_files_that_changed_meanwhile_is_not_kept(
+    panel: Panel, cache: Path, monkeypatch, chosen
+) -> None:
+    """Nor is the field that it was made from."""
+
+    def changed(_: Panel) -> None:
+        raise PanelError("a block changed")
+
+    with monkeypatch.context() as patch, pytest.raises(PanelError, match="a block changed"):
+        patch.setattr(Panel, "check_files", changed)
+        ranking(panel, chosen, WINDOW, 5)
+    assert files(cache) == []
+    assert ranking(panel, chosen, WINDOW, 5).fresh
 
 
 def test_a_depth_beyond_all_assets_is_all_assets(panel: Panel) -> None:
